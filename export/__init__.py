@@ -1,0 +1,1 @@
+"""Taking models out of PyTorch: installed as `ganzoo.export`."""

@@ -1,0 +1,1 @@
+"""Training: the step, the trainer around it, checkpoints, events and reporters."""
