@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ganzoo.errors import GanzooError as GanzooError
     from ganzoo.recipes import Recipe as Recipe
     from ganzoo.recipes import list_recipes as list_recipes
-    from ganzoo.recipes import load_recipe as load_recipe
+    from ganzoo.building import load_recipe as load_recipe
     from ganzoo.registry import register_discriminator as register_discriminator
     from ganzoo.registry import register_generator as register_generator
     from ganzoo.registry import register_objective as register_objective
@@ -38,7 +38,7 @@ _LAZY = {
     "GanzooError": "ganzoo.errors",
     "Recipe": "ganzoo.recipes",
     "list_recipes": "ganzoo.recipes",
-    "load_recipe": "ganzoo.recipes",
+    "load_recipe": "ganzoo.building",
     "register_discriminator": "ganzoo.registry",
     "register_generator": "ganzoo.registry",
     "register_objective": "ganzoo.registry",

@@ -1,0 +1,207 @@
+"""From an encoded file or pixels to the square of bytes that a pack holds, with Pillow alone.
+
+Colours become what a person would expect: palettes and CMYK become RGB, 16 bits become 8 by scaling, transparency is laid on white, the
+first frame stands for an animation, the EXIF orientation is obeyed. What cannot be decoded whole raises `SkippedImage` with the reason.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from ganzoo.data.request import DataRequest
+from ganzoo.data.sources.base import SkippedImage
+
+EXTENSIONS = frozenset(
+    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+)
+PIXEL_LIMIT = 178_956_970  # twice Pillow's own limit for a warning: above it Pillow refuses too
+ENCODED_LIMIT = 256 << 20  # bytes of one encoded image
+_LARGE = 1 << 25  # pixels; such images are decoded one at a time, so that memory stays bounded on many cores
+_CELEBA_FACE = 108 / 178  # the face's part of an aligned picture's width
+# Formats by name, so that no decoder is tried that runs another program (Pillow's reader of PostScript does).
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_FILTERS = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}
+_ORIENTATION_TAG = 0x0112
+_ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_one_large_image = threading.Lock()
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a file's name ends like an image's and is not hidden; `name` may be a `/`-separated path."""
+    parts = name.split("/")
+    if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+        return False
+    return "." in parts[-1] and "." + parts[-1].rpartition(".")[2].lower() in EXTENSIONS
+
+
+def render(image: bytes | npt.NDArray[np.uint8] | Image.Image, request: DataRequest) -> npt.NDArray[np.uint8]:
+    """Return an image as the request wants it: (image_size, image_size, channels), uint8.
+
+    Args:
+        image: an encoded file, pixels (H, W) or (H, W, C) of 1, 3 or 4 channels, or a Pillow image.
+        request: size, channels, crop and resampling.
+
+    Raises:
+        SkippedImage: it is corrupt, truncated, too large, or of a kind that has no plain meaning; the message says which.
+    """
+    size, channels = request.image_size, request.channels
+    if isinstance(image, np.ndarray):
+        if image.shape == (size, size, channels) and request.crop != "celeba":
+            return image
+        if channels == 1 and image.shape == (size, size) and request.crop != "celeba":
+            return image[:, :, None]
+        opened = _from_array(image)
+    elif isinstance(image, bytes):
+        opened = _open(image)
+    else:
+        opened = image
+    with _turn(opened):
+        plain = _plain(opened, request)
+        fitted = _fit(plain, request)
+    return np.asarray(fitted, dtype=np.uint8).reshape(size, size, channels)
+
+
+@contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Silence Pillow's remarks on odd files for the block: what matters is raised, and counted by the caller."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _open(data: bytes) -> Image.Image:
+    if not data:
+        raise SkippedImage("empty file")
+    try:
+        return Image.open(io.BytesIO(data), formats=_formats())
+    except UnidentifiedImageError as error:
+        raise SkippedImage("not an image that can be read") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise SkippedImage(f"decompression bomb: over {PIXEL_LIMIT:,} pixels") from error
+    except Exception as error:  # decoders raise many kinds on broken headers
+        raise SkippedImage(_reason(error)) from error
+
+
+def _from_array(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
+        raise SkippedImage(f"pixels of shape {pixels.shape} and type {pixels.dtype}")
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _turn(image: Image.Image) -> AbstractContextManager[object]:
+    pixels = image.width * image.height
+    if pixels > PIXEL_LIMIT:
+        raise SkippedImage(f"decompression bomb: {image.width}×{image.height} pixels")
+    if pixels == 0:
+        raise SkippedImage("no pixels")
+    return _one_large_image if pixels > _LARGE else nullcontext()
+
+
+def _plain(image: Image.Image, request: DataRequest) -> Image.Image:
+    """Return the image upright and in mode L or RGB, as `request.channels` wants; decodes it."""
+    try:
+        jpeg = image.format in ("JPEG", "MPO")
+        orientation = _orientation(image) if jpeg else 1
+        if jpeg and request.crop != "celeba":
+            _draft(image, request.image_size)
+        image.load()
+        if not jpeg:
+            orientation = _orientation(image)
+        plain = _colours(image, "L" if request.channels == 1 else "RGB")
+    except SkippedImage:
+        raise
+    except Exception as error:  # decoders raise many kinds on broken data
+        raise SkippedImage(_reason(error)) from error
+    turn = _ORIENTATIONS.get(orientation)
+    return plain if turn is None else plain.transpose(turn)
+
+
+def _draft(image: Image.Image, size: int) -> None:
+    """Let the JPEG decoder skip detail: at least twice the wanted size stays, so that the resampling still decides the pixels."""
+    shrink = min(image.width, image.height) // (2 * size)
+    if shrink >= 2:
+        image.draft(None, (image.width // shrink, image.height // shrink))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # broken EXIF says nothing about the pixels
+        return 1
+
+
+def _colours(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        image = _eight_bits(image)
+    elif image.mode in ("I", "F"):
+        raise SkippedImage(f"pixels of mode {image.mode!r} have no known range")
+    if image.mode == "La":
+        image = image.convert("LA")
+    elif image.mode == "RGBa":
+        image = image.convert("RGBA")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image).convert("RGB")
+    if image.mode == mode:
+        return image
+    if mode == "L" and image.mode not in ("1", "RGB"):
+        image = image.convert("RGB") if image.mode != "L" else image
+    return image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    scaled = (values.clip(0, 65535) + 128) // 257  # 65535 = 255 · 257: the nearest of 256 levels
+    if isinstance(transparent := image.info.get("transparency"), int):
+        scaled[values == transparent] = 255
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def _fit(image: Image.Image, request: DataRequest) -> Image.Image:
+    size, resampling = request.image_size, _FILTERS[request.resize]
+    width, height = image.size
+    if request.crop == "none":
+        return image.resize((size, size), resampling)
+    if request.crop == "lsun":
+        scale = size / min(width, height)
+        resized = image.resize((max(size, round(width * scale)), max(size, round(height * scale))), resampling)
+        left, top = (resized.width - size) // 2, (resized.height - size) // 2
+        return resized.crop((left, top, left + size, top + size))
+    side = min(width, height)
+    if request.crop == "celeba":
+        side = max(1, min(side, round(width * _CELEBA_FACE)))
+    left, top = (width - side) // 2, (height - side) // 2
+    return image.resize((size, size), resampling, box=(left, top, left + side, top + side))
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).split("\n")[0].strip() or type(error).__name__
+    return text[:160]
