@@ -6,12 +6,17 @@ import fnmatch
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ganzoo.errors import GanzooError, suggest
 
 from . import output
+
+if TYPE_CHECKING:
+    from ganzoo.registry import Registry
 
 KINDS = ("recipe", "generator", "discriminator", "objective", "penalty", "source")
 _WILDCARDS = "*?["
@@ -34,8 +39,8 @@ class Line:
 def command(pattern: str | None, kind: str, as_json: bool) -> None:
     """List the recipes, or what they can be made of.
 
-    PATTERN is a part of the name, or a shell pattern such as 'dcgan-*'. What other installed packages add is listed with the package's
-    name; what cannot be loaded is listed as broken, with the reason.
+    PATTERN is a part of the name, or a shell pattern such as 'dcgan-*'. What other installed packages add is listed
+    with the package's name; what cannot be loaded is listed as broken, with the reason.
     """
     lines = listing(kind)
     names = [line.name for line in lines]
@@ -59,14 +64,16 @@ def command(pattern: str | None, kind: str, as_json: bool) -> None:
     if kind == "recipe":
         output.hint("\nganzoo show RECIPE tells all of one, ganzoo train RECIPE trains it.")
     if kind == "source":
-        output.hint("\nA path is a source too: a folder of images, a zip, an LSUN folder, MNIST or CIFAR files, .npy, .npz.")
+        output.hint(
+            "\nA path is a source too: a folder of images, a zip, an LSUN folder, MNIST or CIFAR files, .npy, .npz."
+        )
 
 
 def listing(kind: str) -> list[Line]:
     """Return everything of one kind, in natural order; nothing that is broken stops it."""
     from ganzoo import registry
 
-    known: registry.Registry[object] = {
+    known: Registry[Any] = {
         "recipe": registry.recipes,
         "generator": registry.generators,
         "discriminator": registry.discriminators,
@@ -79,8 +86,8 @@ def listing(kind: str) -> list[Line]:
         from ganzoo.recipes import describe_recipe, list_recipes
 
         # A recipe that lies in ganzoo's own folder wins over a registered one.
-        return [_line(name, origins.get(name, "ganzoo"), lambda name=name: describe_recipe(name)) for name in list_recipes()]
-    return [_line(name, origin, lambda name=name: _summary(known.get(name))) for name, origin in origins.items()]
+        return [_line(name, origins.get(name, "ganzoo"), partial(describe_recipe, name)) for name in list_recipes()]
+    return [_line(name, origin, partial(_describe, known, name)) for name, origin in origins.items()]
 
 
 def _line(name: str, origin: str, describe: Callable[[], str]) -> Line:
@@ -91,9 +98,9 @@ def _line(name: str, origin: str, describe: Callable[[], str]) -> Line:
         return Line(name, origin, "", " ".join(reason.split()))
 
 
-def _summary(entry: object) -> str:
-    """Return the first sentence of a class's or function's docstring, without the paper's address."""
-    text = inspect.getdoc(entry) or ""
+def _describe(known: Registry[Any], name: str) -> str:
+    """Return the first paragraph of the docstring of what a name stands for, on one line; it is imported now."""
+    text = inspect.getdoc(known.get(name)) or ""
     return " ".join(text.split("\n\n")[0].split())
 
 

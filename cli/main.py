@@ -1,13 +1,14 @@
 """The command `ganzoo`: finds the command's file when it is asked for, and turns every error into one line.
 
-`ganzoo --help` reads only the table below, so it imports neither torch nor the commands' modules. What a command raises ends here:
-exit code 0 is done, 1 failed, 2 wrong usage; a traceback is shown only with `GANZOO_DEBUG=1`.
+`ganzoo --help` reads only the table below, so it imports neither torch nor the commands' modules. What a command
+raises ends here: exit code 0 is done, 1 failed, 2 wrong usage; a traceback is shown only with `GANZOO_DEBUG=1`.
 """
 
 from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -76,7 +77,9 @@ class RootGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = "ganzoo", *rest: Any, **extra: Any) -> Any:
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = "ganzoo", *rest: Any, **extra: Any
+    ) -> Any:
         """Run a command line and exit: 0 done, 1 failed, 2 wrong usage."""
         extra["standalone_mode"] = False
         try:
@@ -120,7 +123,7 @@ def explain(error: Exception) -> tuple[str, int]:
     if _is_out_of_memory(error):
         return (
             f"Out of memory: {_first_line(error)}. "
-            "Make batches smaller (--set train.batch_size=N or --batch-size N), or split them (--set train.accumulate=N).",
+            "Make batches smaller (train.batch_size or --batch-size), or split them (--set train.accumulate=N).",
             1,
         )
     if isinstance(error, ImportError) and not (error.name or "").startswith("ganzoo"):
@@ -142,7 +145,8 @@ def _explain_os_error(error: OSError) -> str:
     where = f" {error.filename}" if error.filename is not None else ""
     reason = error.strerror or _first_line(error) or type(error).__name__
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
-        return f"The disk is full{':' + where if where else ''} ({reason}). Free some space, or write elsewhere with --out."
+        full = f"The disk is full{':' + where if where else ''} ({reason})."
+        return f"{full} Free some space, or write elsewhere with --out."
     if isinstance(error, PermissionError):
         return f"Not allowed:{where} ({reason}). Choose a place that you may read and write."
     return f"{reason}{':' + where if where else ''}."
@@ -151,7 +155,9 @@ def _explain_os_error(error: OSError) -> str:
 def _is_out_of_memory(error: Exception) -> bool:
     # By name, because torch is not imported for this; its CPU allocator raises a plain RuntimeError.
     return (
-        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
     )
 
 
@@ -160,7 +166,7 @@ def _is_broken_pipe(error: BaseException) -> bool:
 
 
 def _silence_stdout() -> None:
-    """Point standard output at nothing, so that the interpreter's last flush does not complain about the closed pipe."""
+    """Point standard output at nothing, so that the interpreter's last flush does not complain of the closed pipe."""
     try:
         descriptor = os.open(os.devnull, os.O_WRONLY)
         os.dup2(descriptor, sys.stdout.fileno())
@@ -196,7 +202,12 @@ root = RootGroup(
     context_settings={"help_option_names": ["-h", "--help"]},
     params=[
         click.Option(
-            ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_version,
+            help="Show the version and exit.",
         )
     ],
 )
@@ -204,6 +215,9 @@ root = RootGroup(
 
 def main() -> NoReturn:
     """Run `ganzoo` on this process's arguments and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a sign that the terminal does not know must not end a command
     if not debugging():
         warnings.showwarning = _warn
     root.main()

@@ -1,4 +1,4 @@
-"""What the commands print with: results on standard output, all else on standard error, in characters that the stream can show."""
+"""What the commands print with: results on standard output, all else on standard error, in characters it has."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import IO, Any
 
 import click
 
-_ASCII = str.maketrans({"×": "x", "→": "->", "–": "-", "—": "-", "…": "...", "·": "-", "−": "-", "│": "|", "─": "-", "━": "="})
+_ASCII = str.maketrans(
+    {"×": "x", "→": "->", "–": "-", "—": "-", "…": "...", "·": "-", "−": "-", "│": "|", "─": "-", "━": "="}
+)
 _MIN_LAST_COLUMN = 24
 
 
 def shown(text: str, stream: IO[str]) -> str:
-    """Return the text in characters that a stream's encoding has: typographic signs fall back to ASCII ones, others to "?"."""
+    """Return the text in characters that a stream's encoding has: typographic signs as ASCII ones, others as "?"."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
@@ -59,10 +61,13 @@ def warning_line(message: str) -> None:
     note(f"ganzoo: {click.style('warning', fg='yellow', bold=True)}: {' '.join(message.split())}")
 
 
-def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right: Sequence[int] = (), indent: str = "") -> list[str]:
+def table(
+    rows: Sequence[Sequence[str]], header: Sequence[str] = (), right: Sequence[int] = (), indent: str = ""
+) -> list[str]:
     """Return the lines of a table in aligned columns.
 
-    On a terminal the last column is wrapped to its width, if it is text; elsewhere every row is one line, so that it can be searched.
+    On a terminal the last column is wrapped to its width, if it is text; elsewhere every row is one line, to be
+    searched.
 
     Args:
         rows: the cells, rows of equal length.
@@ -79,7 +84,10 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right: Sequ
     room = max(terminal_width() - before, _MIN_LAST_COLUMN) if sys.stdout.isatty() else 0
     lines = []
     for number, row in enumerate(every):
-        cells = [cell.rjust(width) if i in right else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         start = indent + "".join(cell + "  " for cell in cells[:-1])
         wrap = room and last not in right and len(row[-1]) > room
         parts = textwrap.wrap(row[-1], room) if wrap else [cells[-1]]
@@ -108,10 +116,10 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """Return a number with a letter for its size: 742, 18.89 k, 18.89 M, 1.28 G."""
+    """Return a number in four digits with a letter for its size: 742, 662 k, 18.89 M, 1.281 G."""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
-            return f"{number / size:.2f} {letter}"
+            return f"{number / size:.4g} {letter}"
     return f"{number:g}"
 
 

@@ -1,7 +1,9 @@
-"""Files that are whole or absent: atomic writes of files and folders, locks that die with their process, and where caches live.
+"""Files that are whole or absent: atomic writes of files and folders, locks that die with their process, and where
+caches live.
 
-What is written goes to a temporary sibling first, is flushed to the disk, and takes its name by a rename, which the file system does
-at once or not at all. So a crash, a kill or a full disk never leaves something that could be taken for the finished thing.
+What is written goes to a temporary sibling first, is flushed to the disk, and takes its name by a rename, which the
+file system does at once or not at all. So a crash, a kill or a full disk never leaves something that could be taken for
+the finished thing.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ _LOCK_POLL_SECONDS = 0.1
 
 
 def cache_home() -> Path:
-    """Return the folder of ganzoo's caches: `GANZOO_HOME`, else `$XDG_CACHE_HOME/ganzoo`, else `~/.cache/ganzoo`. It may not exist yet."""
+    """Return the folder of ganzoo's caches: `GANZOO_HOME`, else `$XDG_CACHE_HOME/ganzoo`, else `~/.cache/ganzoo`.
+
+    It may not exist yet.
+    """
     if home := os.environ.get("GANZOO_HOME"):
         return Path(home).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -71,8 +76,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
     """Give an empty temporary folder that becomes `path` when the block ends well, and vanishes when it raises.
 
-    Every file in it is flushed to the disk before the rename. A process that is killed leaves a hidden sibling behind, which
-    `remove_leftovers(path)` removes.
+    Every file in it is flushed to the disk before the rename. A process that is killed leaves a hidden sibling behind,
+    which `remove_leftovers(path)` removes.
 
     Args:
         path: the folder to be; missing parents are made.
@@ -132,7 +137,10 @@ def leftovers(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Remove what killed writers of `path` left beside it. The caller makes sure that no other process is writing it now."""
+    """Remove what killed writers of `path` left beside it.
+
+    The caller makes sure that no other process is writing it now.
+    """
     for one in leftovers(path):
         if one.is_dir() and not one.is_symlink():
             shutil.rmtree(one, ignore_errors=True)
@@ -149,7 +157,8 @@ def locked(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[bool]
         wait: whether to wait while another process holds it.
 
     Yields:
-        Whether the lock is held: false where another process holds it (and `wait` is false), or where the file system has no locks.
+        Whether the lock is held: false where another process holds it (and `wait` is false), or where the file system
+            has no locks.
     """
     lock = Path(path)
     lock.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """Pictures that a person looks at: sample grids, the evolution of the same z through training, and training curves.
 
-Images come in two forms: (n, C, H, W) floating point in [-1, 1], as a generator draws them, and (n, H, W, C) uint8, as a
-file holds them; `to_uint8` leads from one to the other. All files are written under another name and then renamed, so
-that a picture is whole or absent.
+Images come in two forms: (n, C, H, W) floating point in [-1, 1], as a generator draws them, and (n, H, W, C) uint8, as
+a file holds them; `to_uint8` leads from one to the other. All files are written under another name and then renamed,
+so that a picture is whole or absent.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def to_uint8(images: Any) -> Uint8Images:
 
 
 def diversity(images: Uint8Images) -> float:
-    """Return the mean distance between two of the images: root mean square over pixels and channels, on the scale of [-1, 1].
+    """Return the mean distance between two of the images: root mean square over pixels and channels, in [-1, 1] units.
 
     0.0 for fewer than two images; the largest possible distance is 2.
 
@@ -138,7 +138,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def save_evolution(frames: Sequence[Image.Image | Path | str], captions: Sequence[str], path: Path | str) -> None:
-    """Write an animated GIF of sample grids of the same z through training; it repeats for ever and holds the last frame.
+    """Write an animated GIF of sample grids of the same z through training, which repeats and holds the last frame.
 
     At most 60 frames are taken, evenly chosen with the first and the last among them; fewer where the file would
     become larger than 8 MB. The same frames give the same bytes.
@@ -223,7 +223,7 @@ Curve = tuple[str, str, npt.NDArray[np.float64], npt.NDArray[np.float64]]  # lab
 def save_curves(
     metrics: Sequence[Mapping[str, Any]], path: Path | str, *, data_diversity: float | None = None, title: str = ""
 ) -> None:
-    """Write a PNG of a training's curves over kimg: losses, logits, D's accuracy, diversity, gradients, penalties or speed.
+    """Write a PNG of curves over kimg: losses, logits, D's accuracy, diversity, gradients, and penalties or speed.
 
     Each curve is drawn faintly as measured and boldly as a moving mean; alarms are dotted red lines.
 

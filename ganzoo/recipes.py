@@ -325,7 +325,7 @@ def _resolve(
     schema = options_model(known.get(section.name), given | set(type(section).model_fields), known.kind)
     options = _validate(schema, section.options, where, path, also=type(section).model_fields)
     own = {key: getattr(section, key) for key in type(section).model_fields}
-    return type(section).model_construct(**own, **options.model_dump())
+    return typing.cast(ComponentT, type(section).model_construct(**own, **options.model_dump()))
 
 
 def _validate(

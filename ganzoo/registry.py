@@ -190,10 +190,14 @@ sources: Registry[Any] = Registry(
     "source",
     group="ganzoo.sources",
     builtin={
-        "digits": "ganzoo.data.sources.builtin:open_digits",
-        "mnist": "ganzoo.data.sources.downloads:open_mnist",
+        "cats": "ganzoo.data.sources.downloads:open_cats",
         "cifar10": "ganzoo.data.sources.downloads:open_cifar10",
+        "digits": "ganzoo.data.sources.builtin:open_digits",
+        "faces": "ganzoo.data.sources.downloads:open_faces",
+        "flowers": "ganzoo.data.sources.downloads:open_flowers",
+        "imagenet32": "ganzoo.data.sources.downloads:open_imagenet32",
         "lsun": "ganzoo.data.sources.lsun:open_lsun",
+        "mnist": "ganzoo.data.sources.downloads:open_mnist",
         "torchvision": "ganzoo.data.sources.torchvision:open_torchvision",
     },
 )

@@ -277,7 +277,6 @@ class DCGANDiscriminator(nn.Module):
         if head == "conv" and hidden:
             raise ValueError(f'head = "conv" cannot follow dense layers (hidden={hidden}); use head = "dense"')
         self.num_classes = num_classes
-        self.per_sample = norm != "batch"
         self.concat = num_classes > 0 and conditioning == "concat"
         added = num_classes if self.concat else 0
         layers = []
@@ -302,6 +301,8 @@ class DCGANDiscriminator(nn.Module):
         self.embedding: nn.Linear | None = None
         if num_classes > 0 and conditioning == "projection":
             self.embedding = nn.Linear(num_classes, sides[-1] if hidden else widths[-1], bias=False)
+        # The first convolution never has batch norm, so a net of one layer judges each image by itself in any case.
+        self.per_sample = not any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in self.modules())
         initialise(self, init, activation_slope(activation))
         if norm == "spectral":
             add_spectral_norm(self)

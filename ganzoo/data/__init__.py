@@ -1,7 +1,7 @@
 """Data: a source is where images come from, a pack is the one form that all of them are turned into, once.
 
-A pack is a memory-mapped array of bytes, images × height × width × channels, with labels and a manifest. `open_pack` finds it in the
-cache or makes it; training reads only packs. Importing this package imports neither torch nor Pillow.
+A pack is a memory-mapped array of bytes, images × height × width × channels, with labels and a manifest. `open_pack`
+finds it in the cache or makes it; training reads only packs. Importing this package imports neither torch nor Pillow.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ganzoo.data.packing import PackProgress, open_pack, write_pack
+    from ganzoo.data.packing import open_pack, write_pack
     from ganzoo.data.packs import Pack, PackManifest
     from ganzoo.data.prefetch import Prefetcher
     from ganzoo.data.request import DataRequest
     from ganzoo.data.sources.base import Sample, Source
     from ganzoo.data.specs import open_source
+    from ganzoo.data.writing import PackProgress
 
 _HOMES = {
     "DataRequest": "request",
     "Pack": "packs",
     "PackManifest": "packs",
-    "PackProgress": "packing",
+    "PackProgress": "writing",
     "Prefetcher": "prefetch",
     "Sample": "sources.base",
     "Source": "sources.base",

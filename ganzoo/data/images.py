@@ -1,7 +1,8 @@
 """From an encoded file or pixels to the square of bytes that a pack holds, with Pillow alone.
 
-Colours become what a person would expect: palettes and CMYK become RGB, 16 bits become 8 by scaling, transparency is laid on white, the
-first frame stands for an animation, the EXIF orientation is obeyed. What cannot be decoded whole raises `SkippedImage` with the reason.
+Colours become what a person would expect: palettes and CMYK become RGB, 16 bits become 8 by scaling, transparency is
+laid on white, the first frame stands for an animation, the EXIF orientation is obeyed. What cannot be decoded whole
+raises `SkippedImage` with the reason.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from PIL import Image, UnidentifiedImageError
 from ganzoo.data.request import DataRequest
 from ganzoo.data.sources.base import SkippedImage
 
-EXTENSIONS = frozenset(
-    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+EXTENSIONS = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
 PIXEL_LIMIT = 178_956_970  # twice Pillow's own limit for a warning: above it Pillow refuses too
 ENCODED_LIMIT = 256 << 20  # bytes of one encoded image
@@ -49,7 +51,7 @@ def is_image_name(name: str) -> bool:
     parts = name.split("/")
     if any(part.startswith(".") or part == "__MACOSX" for part in parts):
         return False
-    return "." in parts[-1] and "." + parts[-1].rpartition(".")[2].lower() in EXTENSIONS
+    return parts[-1].lower().endswith(EXTENSIONS)
 
 
 def render(image: bytes | npt.NDArray[np.uint8] | Image.Image, request: DataRequest) -> npt.NDArray[np.uint8]:
@@ -60,7 +62,8 @@ def render(image: bytes | npt.NDArray[np.uint8] | Image.Image, request: DataRequ
         request: size, channels, crop and resampling.
 
     Raises:
-        SkippedImage: it is corrupt, truncated, too large, or of a kind that has no plain meaning; the message says which.
+        SkippedImage: it is corrupt, truncated, too large, or of a kind that has no plain meaning; the message says
+            which.
     """
     size, channels = request.image_size, request.channels
     if isinstance(image, np.ndarray):
@@ -77,6 +80,20 @@ def render(image: bytes | npt.NDArray[np.uint8] | Image.Image, request: DataRequ
         plain = _plain(opened, request)
         fitted = _fit(plain, request)
     return np.asarray(fitted, dtype=np.uint8).reshape(size, size, channels)
+
+
+def size_of(image: bytes | npt.NDArray[np.uint8] | Image.Image) -> tuple[int, int]:
+    """Return an image's (width, height) before any turn that its EXIF asks for, from its header alone.
+
+    Args:
+        image: as in `render`.
+
+    Raises:
+        SkippedImage: the header cannot be read.
+    """
+    if isinstance(image, np.ndarray):
+        return image.shape[1], image.shape[0]
+    return (_open(image) if isinstance(image, bytes) else image).size
 
 
 @contextmanager
@@ -144,7 +161,7 @@ def _plain(image: Image.Image, request: DataRequest) -> Image.Image:
 
 
 def _draft(image: Image.Image, size: int) -> None:
-    """Let the JPEG decoder skip detail: at least twice the wanted size stays, so that the resampling still decides the pixels."""
+    """Let the JPEG decoder skip detail that the resampling would drop anyway; at least twice the wanted size stays."""
     shrink = min(image.width, image.height) // (2 * size)
     if shrink >= 2:
         image.draft(None, (image.width // shrink, image.height // shrink))

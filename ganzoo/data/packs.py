@@ -1,8 +1,9 @@
 """Packs: the one form of all data, a folder of `images.npy`, `labels.npy` and `manifest.json`.
 
-`images.npy` is uint8, N × H × W × C, in NumPy's own format, so that anything can map it. Batches are read from it by position, not
-through a memory map: pages of a map count as the process's memory once touched, reads do not, and a random read of a cold file brings
-in what was asked for and nothing around it.
+`images.npy` is uint8, N × H × W × C, in NumPy's own format, so that anything can map it. Batches are read from it by
+position, not
+through a memory map: pages of a map count as the process's memory once touched, reads do not, and a random read of a
+cold file brings in what was asked for and nothing around it.
 """
 
 from __future__ import annotations
@@ -172,11 +173,23 @@ class Pack:
         import torch
 
         wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
-        if len(wanted) and not (0 <= wanted.min() and wanted.max() < self.count):
+        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
             raise IndexError(f"an index is outside of the pack's {self.count} images")
         batch = torch.empty(len(wanted), *self.shape[1:], dtype=torch.uint8)
-        self._read_rows(wanted, memoryview(batch.numpy()).cast("B"))
+        self._read_rows(wanted, batch.numpy().data.cast("B"))
         return batch
+
+    def image(self, index: int) -> npt.NDArray[np.uint8]:
+        """Return one image: (H, W, C), uint8.
+
+        Args:
+            index: 0 ≤ index < len(self).
+        """
+        if not 0 <= index < self.count:
+            raise IndexError(f"image {index} is outside of the pack's {self.count}")
+        pixels = np.empty(self.shape[1:], dtype=np.uint8)
+        self._read_at(pixels.data.cast("B"), self._start + index * self._row)
+        return pixels
 
     def to_tensor(self, device: torch.device | str) -> torch.Tensor:
         """Return the whole pack on a device: (N, H, W, C), uint8; copied in parts of 64 MiB.
@@ -196,7 +209,7 @@ class Pack:
         step = max(1, _READ_BYTES // self._row)
         for first in range(0, self.count, step):
             rows = np.empty((min(step, self.count - first), *self.shape[1:]), dtype=np.uint8)
-            self._read_at(memoryview(rows).cast("B"), self._start + first * self._row)
+            self._read_at(rows.data.cast("B"), self._start + first * self._row)
             yield first, rows
 
     def verify(self) -> None:
@@ -207,7 +220,7 @@ class Pack:
         """
         digest = hashlib.sha256()
         for _, rows in self.chunks():
-            digest.update(memoryview(rows).cast("B"))
+            digest.update(rows.data.cast("B"))
         digest.update(label_bytes(self.labels))
         if digest.hexdigest() != self.manifest.content_sha256:
             raise DataError(f"The bytes of {self.path} are not those that were packed.", "Delete it, then pack again.")
@@ -239,7 +252,9 @@ class Pack:
 
     def _copy_rows(self, wanted: npt.NDArray[np.int64], into: memoryview) -> None:
         """Copy through a memory map that lives for this batch only: for systems without positional reads."""
-        mapped = np.memmap(self.path / IMAGES, dtype=np.uint8, mode="r", offset=self._start, shape=(self.count, self._row))
+        mapped = np.memmap(
+            self.path / IMAGES, dtype=np.uint8, mode="r", offset=self._start, shape=(self.count, self._row)
+        )
         np.take(mapped, wanted, axis=0, out=np.frombuffer(into, dtype=np.uint8).reshape(len(wanted), self._row))
 
     def _read_at(self, target: memoryview, offset: int) -> None:
@@ -262,7 +277,10 @@ def is_pack(path: Path) -> bool:
 
 
 def images_header(request: DataRequest, count: int) -> bytes:
-    """Return the header of `images.npy`; its length does not depend on `count`, so it can be written first and set right at the end."""
+    """Return the header of `images.npy`; its length does not depend on `count`.
+
+    So it can be written first and set right at the end.
+    """
     import io
 
     shape = (count, request.image_size, request.image_size, request.channels)

@@ -19,7 +19,8 @@ _WAIT_SECONDS = 0.05
 
 
 class Prefetcher:
-    """An iterator of batches, (batch, H, W, C) uint8 on the CPU, in the order of `index_batches`; a context manager that ends its thread.
+    """An iterator of batches, (batch, H, W, C) uint8 on the CPU, in the order of `index_batches`; a context manager
+    that ends its thread.
 
     An error in the thread, also one of `index_batches`, is raised where the batch would have been taken.
 
@@ -27,7 +28,8 @@ class Prefetcher:
         pack: what is read.
         index_batches: one array of image numbers a batch, (batch,) int64; it is iterated in the thread.
         depth: at most so many batches wait to be taken.
-        pin_memory: whether batches are put into page-locked memory, from where a copy to a CUDA device runs beside the computation.
+        pin_memory: whether batches are put into page-locked memory, from where a copy to a CUDA device runs beside the
+            computation.
     """
 
     def __init__(

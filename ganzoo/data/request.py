@@ -22,14 +22,18 @@ class DataRequest:
         channels: 1 (grey, ITU-R 601 luma) or 3 (RGB).
         crop: the part of an image that is kept.
             `center`: the largest centred square.
-            `lsun`: the whole image is resized until its shorter side is `image_size`, then its middle is cut out; so the resampling
+            `lsun`: the whole image is resized until its shorter side is `image_size`, then its middle is cut out; so
+                the resampling
             sees the pixels just outside of the cut, as in experiments that resize first and crop after.
-            `celeba`: the face of an aligned CelebA picture (178×218): the centred square of 108 pixels; in other sizes the centred
+            `celeba`: the face of an aligned CelebA picture (178×218): the centred square of 108 pixels; in other sizes
+                the centred
             square of 108/178 of the width.
             `none`: the whole image, stretched to a square.
-        resize: `lanczos` (antialiased, three lobes) or `box` (the mean of what a pixel covers; enlarged images keep square pixels).
+        resize: `lanczos` (antialiased, three lobes) or `box` (the mean of what a pixel covers; enlarged images keep
+            square pixels).
         max_images: at most so many, taken evenly over the whole source so that all classes stay; None for all.
-        labels: whether labels are needed. They are packed wherever the source has them; with true their absence is an error.
+        labels: whether labels are needed. They are packed wherever the source has them; with true their absence is an
+            error.
 
     Raises:
         UsageError: a value that is not one of these.

@@ -3,9 +3,10 @@
 A reporter is any callable that takes an event; these keep nothing open between events but TensorBoard's writer, so that
 a run killed at any moment leaves whole lines, and at worst one torn line at the end of metrics.jsonl.
 
-A line of metrics.jsonl is a JSON object with "schema_version", "event" ("tick", "samples", "checkpoint" or "alarm"), "step",
-"kimg" and the event's own fields, named as in `ganzoo.training.events`; numbers that are not finite are null, paths are
-relative to the file's folder. How often training was started is not in it: a resumed run's file reads as a straight one's.
+A line of metrics.jsonl is a JSON object with "schema_version", "event" ("tick", "samples", "checkpoint" or "alarm"),
+"step", "kimg" and the event's own fields, named as in `ganzoo.training.events`; numbers that are not finite are null,
+paths are relative to the file's folder. How often training was started is not in it: a resumed run's file reads as a
+straight one's.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
 def truncate_metrics(path: Path | str, step: int) -> int:
     """Drop the rows of steps beyond a given one, and a torn last line; return how many were dropped.
 
-    So a run that goes on from its checkpoint does not report the same steps twice. The file is replaced at once, or left
-    alone where nothing is to be dropped.
+    So a run that goes on from its checkpoint does not report the same steps twice. The file is replaced at once, or
+    left alone where nothing is to be dropped.
 
     Args:
         path: the metrics.jsonl; nothing is done where there is none.
@@ -123,8 +124,7 @@ def _rows(path: Path) -> list[tuple[dict[str, Any], str]]:
             break  # what follows the last newline: nothing, or a line torn by a kill
         try:
             row = json.loads(line)
-            version = row["schema_version"]
-            row["event"], row["step"], row["kimg"]  # noqa: B018  # looked up to be sure of them
+            version, *_ = row["schema_version"], row["event"], row["step"], row["kimg"]
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"Line {number} of {path} is no row of metrics ({type(error).__name__}).", "Delete that line."
@@ -174,8 +174,8 @@ def _sentences(event: Event) -> list[str]:
         case Started():
             sizes = ", ".join(f"{name} {count:,}" for name, count in event.parameters.items())
             return [
-                f"{'resumed' if event.resumed else 'started'} {event.recipe} at {where}, of {event.total_steps:,} steps "
-                f"and {event.total_kimg:,.1f} kimg",
+                f"{'resumed' if event.resumed else 'started'} {event.recipe} at {where}, of "
+                f"{event.total_steps:,} steps and {event.total_kimg:,.1f} kimg",
                 f"{event.device}, {event.precision}; {event.images:,} images; parameters: {sizes}",
                 *(f"note: {note}" for note in event.notes),
             ]
@@ -259,5 +259,5 @@ class TensorBoardReporter:
     def _open(self, purge_step: int | None) -> Any:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(log_dir=str(self.folder), purge_step=purge_step)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(log_dir=str(self.folder), purge_step=purge_step)
         return self._writer

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import abc
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +25,9 @@ from ganzoo.files import sha256_of
 if TYPE_CHECKING:
     from PIL import Image
 
-HASHED_UP_TO = 1 << 30  # bytes; a larger file is known by its size and time of change, for reading it takes longer than a person waits
+HASHED_UP_TO = (
+    1 << 30
+)  # bytes; a larger file is known by its size and time of change, for reading it takes longer than a person waits
 
 
 class SkippedImage(Exception):
@@ -91,6 +92,12 @@ class Source(abc.ABC):
         """Free what is held open."""
         return
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 class ArraySource(Source):
     """Pixels that lie in memory (or in a memory map).
@@ -150,7 +157,10 @@ class ArraySource(Source):
 
 
 def file_fingerprint(*paths: Path) -> str:
-    """Return a text that changes when one of the files changes: SHA-256 of each, or its size and time where it is over 1 GiB."""
+    """Return a text that changes when one of the files changes: SHA-256 of each.
+
+    Or its size and time where it is over 1 GiB.
+    """
     parts = []
     for path in paths:
         status = path.stat()
@@ -170,6 +180,11 @@ def digest_of(parts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def first_reason(skipped: Sequence[tuple[str, str]]) -> str | None:
+    """Return a sentence about the first of (name, reason); None where there is none."""
+    return f"The first of {len(skipped):,} left out, {skipped[0][0]!r}: {skipped[0][1]}." if skipped else None
+
+
 def natural_order(path: str) -> list[list[tuple[int, int, str]]]:
     """Return a sort key that puts "2.png" before "10.png", folder by folder, and tells "01" from "1"."""
     return [
@@ -178,17 +193,27 @@ def natural_order(path: str) -> list[list[tuple[int, int, str]]]:
     ]
 
 
-def class_labels(paths: Sequence[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]] | None:
-    """Return (names of the classes, labels) as told by the folders of `/`-separated paths, or None where the folders are no classes.
+def _shared_start(lists: Sequence[list[str]]) -> int:
+    """Return how many first items all lists share; the first and the last list in order differ as early as any two."""
+    if not lists:
+        return 0
+    first, last = min(lists), max(lists)
+    differing = (place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
+    return next(differing, min(len(first), len(last)))
 
-    Folders that all paths have in common do not count. The folders below them are the classes where every image lies in one and there
-    are at least two.
+
+def class_labels(paths: Sequence[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]] | None:
+    """Return (names of the classes, labels) as told by the folders of `/`-separated paths, or None where the folders
+    are no classes.
+
+    Folders that all paths have in common do not count. The folders below them are the classes where every image lies in
+    one and there are at least two.
 
     Args:
         paths: of the images.
     """
     parts = [path.split("/") for path in paths]
-    common = len(os.path.commonprefix([one[:-1] for one in parts])) if parts else 0
+    common = _shared_start([one[:-1] for one in parts])
     if not parts or any(len(one) < common + 2 for one in parts):
         return None
     names = tuple(sorted({one[common] for one in parts}, key=natural_order))

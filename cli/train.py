@@ -1,0 +1,196 @@
+"""`ganzoo train`: train a GAN, watch it, and be told where everything is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import output
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ganzoo.training.api import TrainingPlan, TrainingResult
+
+
+class Device(click.ParamType[str]):
+    """auto, cpu, cuda or cuda:N."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the device's name."""
+        text = str(value)
+        kind, colon, number = text.partition(":")
+        if text in ("auto", "cpu", "cuda") or (kind == "cuda" and colon and number.isascii() and number.isdigit()):
+            return text
+        raise click.BadParameter(f"{text!r} is none of auto, cpu, cuda, cuda:N.", ctx, param)
+
+
+@click.command("train")
+@click.argument("recipe", required=False)
+@click.option(
+    "--data", metavar="SOURCE", help="Images to train on, instead of the recipe's: a name, a folder, a zip ..."
+)
+@click.option("--kimg", type=click.FloatRange(0, min_open=True), metavar="N", help="Length in thousands of images.")
+@click.option("--epochs", type=click.FloatRange(0, min_open=True), metavar="N", help="Length in passes over the data.")
+@click.option("--steps", type=click.IntRange(1), metavar="N", help="Length in rounds of updates.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change an entry, e.g. optimizer.lr=1e-4; may be repeated.",
+)
+@click.option("--init", metavar="MODEL", help="Begin with this model's weights.")
+@click.option(
+    "--device", type=Device(), default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or cuda:N."
+)
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the arithmetic; the recipe's if left out."
+)
+@click.option(
+    "--seed",
+    type=int,
+    metavar="N",
+    help="Of all random numbers; the recipe's if left out.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="The run's folder; the next number under runs/ if left out.",
+)
+@click.option(
+    "--resume", type=click.Path(file_okay=False), metavar="RUN", help="Go on with this run; RECIPE may be left out."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Check everything and say what would be done; read no images, write nothing."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+def command(recipe: str | None, as_json: bool, dry_run: bool, **options: Any) -> None:
+    """Train a GAN by a recipe: a name (see `ganzoo list`) or a TOML file.
+
+    Ctrl-C stops after the current step and writes a checkpoint; --resume RUN goes on from it, exactly.
+
+    \b
+    Examples:
+      ganzoo train dcgan-digits
+      ganzoo train dcgan-tutorial64 --data my_images/ --kimg 500
+      ganzoo train dcgan-mnist --set optimizer.lr=1e-4 --set train.batch_size=64
+      ganzoo train --resume runs/00000-dcgan-digits --kimg 400
+    """
+    _check(recipe, options)
+    if dry_run:
+        from ganzoo.training.api import plan
+
+        _show_plan(plan(recipe, **options), as_json)
+        return
+    from .terminal import TerminalReporter
+
+    with TerminalReporter(data=options["data"]) as reporter:
+        reporter.status("Loading PyTorch ...")
+        from ganzoo.training.api import train
+
+        reporter.status("Reading the recipe and the data ...")
+        result = train(recipe, reporters=[reporter], pack_progress=reporter.packing, **options)
+    if as_json:
+        output.result_json(
+            {
+                "run": result.run,
+                "model": result.model,
+                "step": result.step,
+                "kimg": result.kimg,
+                "seconds": result.seconds,
+                "images_per_second": _rate(result),
+                "pictures": result.pictures,
+                "already_done": result.already_done,
+            }
+        )
+        return
+    _show_result(result)
+
+
+def _check(recipe: str | None, options: dict[str, Any]) -> None:
+    if recipe is None and options["resume"] is None:
+        raise click.UsageError("Name a recipe, such as dcgan-digits, or a run to go on with (--resume RUN).")
+    lengths = [f"--{name}" for name in ("kimg", "epochs", "steps") if options[name] is not None]
+    if len(lengths) > 1:
+        raise click.UsageError(f"{' and '.join(lengths)} are several lengths; give one.")
+    if options["seed"] is not None and not 0 <= options["seed"] < 1 << 63:
+        raise click.UsageError(f"--seed {options['seed']} is not between 0 and 2^63 - 1.")
+    if options["resume"] is not None:
+        for name in ("out", "init"):
+            if options[name] is not None:
+                raise click.UsageError(f"--{name} cannot be given with --resume, for a run has its own.")
+
+
+def _show_plan(plan: TrainingPlan, as_json: bool) -> None:
+    if as_json:
+        output.result_json(
+            {
+                "recipe": plan.recipe.to_dict(),
+                "run": plan.run,
+                "device": plan.device,
+                "precision": plan.precision,
+                "data": plan.data,
+                "total_steps": plan.total_steps,
+                "total_kimg": plan.total_kimg,
+                "images_per_step": plan.images_per_step,
+                "parameters": plan.parameters,
+                "resumes_from": plan.resumes_from,
+            }
+        )
+        return
+    size = plan.recipe.data
+    _show(
+        ("recipe", plan.recipe.name),
+        ("run", str(plan.run) + (f", going on from {plan.resumes_from.name}" if plan.resumes_from else ", new")),
+        ("device", f"{plan.device}, {plan.precision}"),
+        ("data", f"{plan.data}, as {size.channels}×{size.image_size}×{size.image_size}"),
+        ("parameters", ", ".join(f"{name} {output.count(number)}" for name, number in plan.parameters.items())),
+        ("length", f"{plan.total_kimg:,.6g} kimg = {plan.total_steps:,} steps of {plan.images_per_step:,} images"),
+    )
+    output.note("Nothing was read or written: this was a dry run.")
+
+
+def _show_result(result: TrainingResult) -> None:
+    if result.already_done:
+        output.result(f"This run is finished already: {result.kimg:,.6g} kimg, {result.step:,} steps.")
+    else:
+        output.result(
+            f"Done: {result.kimg:,.6g} kimg, {result.step:,} steps in {output.duration(result.seconds)} "
+            f"({_rate(result):,.0f} images/s)."
+        )
+    _show(
+        ("run", str(result.run)),
+        *([("model", str(result.model))] if result.model else []),
+        *((name, str(path)) for name, path in result.pictures.items()),
+    )
+    longer = max(1, round(2 * result.kimg, 1 if result.kimg < 10 else None))
+    output.note("\nNext:")
+    for line in output.table(
+        [
+            (f"ganzoo sample {_quoted(result.run)}", "draw images"),
+            (f"ganzoo show {_quoted(result.run)}", "its recipe and networks"),
+            (f"ganzoo train --resume {_quoted(result.run)} --kimg {longer:g}", "train on"),
+        ],
+        indent="  ",
+    ):
+        output.note(line)
+
+
+def _show(*rows: tuple[str, str]) -> None:
+    for line in output.table(rows, indent="  "):
+        output.result(line)
+
+
+def _rate(result: TrainingResult) -> float:
+    return result.kimg * 1000 / result.seconds if result.seconds > 0 else 0.0
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as it can be typed."""
+    text = str(path)
+    return f'"{text}"' if any(sign.isspace() for sign in text) else text

@@ -1,0 +1,171 @@
+"""Well-known data by name: `mnist`, `cifar10` and `flowers`, found on this machine or fetched.
+
+What cannot be is answered with where to get it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn
+
+from ganzoo.data.sources.base import ArraySource, Source
+from ganzoo.data.sources.cifar import is_cifar_folder, open_cifar
+from ganzoo.data.sources.idx import find_images_file, open_idx_file
+from ganzoo.data.sources.locations import RemoteFile, data_folders, download_folder, fetch
+from ganzoo.errors import MissingDataError, UsageError
+
+_MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+_MNIST_FILES = (
+    RemoteFile(
+        "train-images-idx3-ubyte.gz",
+        20_000_000,
+        "sha256:ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        unpacked=True,
+    ),
+    RemoteFile(
+        "train-labels-idx1-ubyte.gz",
+        100_000,
+        "sha256:65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        unpacked=True,
+    ),
+)
+_CIFAR_MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
+_CIFAR_FILE = RemoteFile("cifar-10-python.tar.gz", 170_498_071, "md5:c58f30108f718f92721af3b95e74349a")
+_DIGITS = "`--data digits` works at once."
+
+
+def open_mnist(argument: str = "") -> ArraySource:
+    """Return MNIST's 60,000 training images, 28×28 grey, with labels.
+
+    Looked for as idx files in the folders `mnist`, `MNIST` and `MNIST/raw` of the folders of data; else fetched, 10 MB.
+
+    Args:
+        argument: nothing; the source takes none.
+
+    Raises:
+        MissingDataError: it is not there and cannot be fetched.
+    """
+    _no_argument("mnist", argument)
+    for folder in data_folders():
+        for place in (folder / "mnist", folder / "MNIST", folder / "MNIST" / "raw"):
+            images = find_images_file(place) if place.is_dir() else None
+            if images is not None and images.name.startswith("train-images"):
+                return _described(open_idx_file(images), "MNIST", "MNIST, Y. LeCun, C. Cortes, CC BY-SA 3.0")
+    try:
+        images, _ = (fetch(file, _MNIST_MIRRORS, download_folder() / "mnist") for file in _MNIST_FILES)
+    except MissingDataError as error:
+        raise MissingDataError(
+            f"MNIST is not on this machine: {error.message}",
+            f"Get its four idx files (10 MB) from {_MNIST_MIRRORS[1]}, "
+            f"then `ganzoo train <recipe> --data FOLDER`; {_DIGITS}",
+        ) from error
+    return _described(open_idx_file(images), "MNIST", "MNIST, Y. LeCun, C. Cortes, CC BY-SA 3.0")
+
+
+def open_cifar10(argument: str = "") -> ArraySource:
+    """Return CIFAR-10's 50,000 training images, 32×32 RGB, with labels.
+
+    Looked for as the tar or the unpacked folder, of the python or the binary version, in the folders of data and their
+    folder `cifar10`; else fetched, 170 MB.
+
+    Args:
+        argument: nothing; the source takes none.
+
+    Raises:
+        MissingDataError: it is not there and cannot be fetched.
+    """
+    _no_argument("cifar10", argument)
+    for folder in data_folders():
+        for base in (folder / "cifar10", folder):
+            for name in (
+                "cifar-10-python.tar.gz",
+                "cifar-10-binary.tar.gz",
+                "cifar-10-batches-py",
+                "cifar-10-batches-bin",
+            ):
+                place = base / name
+                if place.is_file() or is_cifar_folder(place):
+                    return _described(open_cifar(place), "CIFAR-10", None)
+    try:
+        tar = fetch(_CIFAR_FILE, _CIFAR_MIRRORS, download_folder() / "cifar10")
+    except MissingDataError as error:
+        raise MissingDataError(
+            f"CIFAR-10 is not on this machine: {error.message}",
+            f"Get {_CIFAR_MIRRORS[0]}{_CIFAR_FILE.name} (170 MB), then `ganzoo train <recipe> --data PATH`; {_DIGITS}",
+        ) from error
+    return _described(open_cifar(tar), "CIFAR-10", None)
+
+
+def open_faces(argument: str = "") -> NoReturn:
+    """Say where faces are to be had.
+
+    Raises:
+        MissingDataError: always: CelebA asks for an agreement, and the DCGAN paper's faces were never published.
+    """
+    _no_argument("faces", argument)
+    raise MissingDataError(
+        "Faces are not fetched by themselves: CelebA (202,599 aligned faces, 1.4 GB) asks for an agreement.",
+        "Get img_align_celeba.zip from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, then "
+        f"`ganzoo train <recipe> --data img_align_celeba.zip --set data.crop=celeba`; {_DIGITS}",
+    )
+
+
+def open_cats(argument: str = "") -> NoReturn:
+    """Say where cats are to be had.
+
+    Raises:
+        MissingDataError: always: they lie behind an account.
+    """
+    _no_argument("cats", argument)
+    raise MissingDataError(
+        "Cats are not fetched by themselves: 15,747 cat faces at 64×64 (about 0.1 GB) lie behind an account.",
+        "Get https://www.kaggle.com/datasets/spandan2/cats-faces-64x64-for-generative-models, then "
+        f"`ganzoo train <recipe> --data PATH`; {_DIGITS}",
+    )
+
+
+def open_imagenet32(argument: str = "") -> NoReturn:
+    """Say where ImageNet is to be had.
+
+    Raises:
+        MissingDataError: always: it lies behind an account.
+    """
+    _no_argument("imagenet32", argument)
+    raise MissingDataError(
+        "ImageNet is not fetched by itself: 1,281,167 images (138 GB; resized to 32×32 3.5 GB) lie behind an account.",
+        f"Get it from https://image-net.org/download-images, then `ganzoo train <recipe> --data FOLDER`; {_DIGITS}",
+    )
+
+
+def open_flowers(argument: str = "") -> Source:
+    """Return all 8,189 images of Oxford's 102 flowers (Nilsback and Zisserman 2008), fetched through torchvision, 345
+    MB.
+
+    Args:
+        argument: nothing; the source takes none.
+
+    Raises:
+        MissingDataError: they are not there and cannot be fetched.
+        MissingDependencyError: torchvision or SciPy cannot be imported.
+    """
+    from ganzoo.data.sources.torchvision import open_torchvision
+
+    _no_argument("flowers", argument)
+    return open_torchvision("Flowers102:all")
+
+
+def _no_argument(name: str, argument: str) -> None:
+    if argument:
+        raise UsageError(
+            f"The source {name!r} takes no argument, not {argument!r}.",
+            f"A path is given alone: --data {Path(argument)}",
+        )
+
+
+def _described(source: ArraySource, description: str, notice: str | None) -> ArraySource:
+    source.description = description
+    source.notice = notice or source.notice
+    return source

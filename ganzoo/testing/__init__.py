@@ -1,0 +1,28 @@
+"""The test kit: holds a plug-in's classes to the contracts of generators, discriminators, objectives and penalties.
+
+A package that registers such a class calls it from its own tests:
+
+    from ganzoo.testing import check_generator
+
+    def test_my_generator_keeps_the_contract():
+        check_generator(MyGenerator, image_size=64, options={"growth": 8})
+
+Each function builds the class as ganzoo would, measures every promise of its contract on small random inputs on the
+CPU, returns nothing where all are kept, and raises `PluginError` at the first that is not: the message names the
+promise, with the numbers. The tables `GENERATOR_PROMISES`, `DISCRIMINATOR_PROMISES`, `OBJECTIVE_PROMISES` and
+`PENALTY_PROMISES` list the promises. torch's random state is left as it was.
+"""
+
+from ganzoo.testing.losses import OBJECTIVE_PROMISES, PENALTY_PROMISES, check_objective, check_penalty
+from ganzoo.testing.networks import DISCRIMINATOR_PROMISES, GENERATOR_PROMISES, check_discriminator, check_generator
+
+__all__ = [
+    "DISCRIMINATOR_PROMISES",
+    "GENERATOR_PROMISES",
+    "OBJECTIVE_PROMISES",
+    "PENALTY_PROMISES",
+    "check_discriminator",
+    "check_generator",
+    "check_objective",
+    "check_penalty",
+]

@@ -1,0 +1,67 @@
+"""Devices and precisions by name."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Literal
+
+import torch
+
+from ganzoo.errors import UsageError
+
+Precision = Literal["fp32", "bf16"]
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name: "auto" (CUDA where it works, else the CPU), "cpu", "cuda", "cuda:1".
+
+    Raises:
+        UsageError: a name that is no device, or a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"{name!r} is no device.", "Use auto, cpu, cuda or cuda:N.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"ganzoo trains on cpu and cuda, not on {device.type}.", "Use --device cpu.")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError("CUDA is not available here.", "`ganzoo doctor` says why; --device cpu works everywhere.")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise UsageError(f"There is no {name}: {torch.cuda.device_count()} CUDA devices are here.")
+        device = torch.device("cuda", device.index if device.index is not None else torch.cuda.current_device())
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> Precision:
+    """Return the precision of a name: "auto" is bf16 where the device multiplies bf16 in hardware, else fp32.
+
+    Raises:
+        UsageError: bf16 on a GPU that lacks it.
+    """
+    if name == "fp32":
+        return "fp32"
+    if device.type == "cuda":
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
+        if name == "bf16" and not supported:
+            raise UsageError("This GPU has no bf16.", "Use --precision fp32.")
+    else:
+        supported = cpu_multiplies_bf16()
+    return "bf16" if name == "bf16" or supported else "fp32"
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Return whether the processor has bf16 matrix instructions (AVX512-BF16 or AMX)."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # torch 2.11 has only the private form
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    capabilities = torch.cpu.get_capabilities()
+    return any(bool(capabilities.get(key, False)) for key in ("avx512_bf16", "amx_bf16"))
+
+
+def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which networks run: bf16 autocast with fp32 parameters, or nothing."""
+    if precision == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
