@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    Numbers = npt.NDArray[np.int64]
+    from ganzoo.image_files import Seeds
+
+    Labels = npt.NDArray[np.int64]
 
 _MOST_COLUMNS = 20
 
@@ -52,8 +54,8 @@ def command(
 ) -> None:
     """Draw images from a trained model and print the path of what was written.
 
-    MODEL is the folder of a run or of a model; left out, it is the newest run. A model with classes draws them in turn
-    if no --labels are given. A folder gets a PNG a seed; a .npz holds the arrays images (uint8, N×H×W×C), seeds and
+    MODEL is the folder of a run or of a model; left out, it is the newest run. A seed names one image, its class too if
+    no --labels are given. A folder gets a PNG a seed; a .npz holds the arrays images (uint8, N×H×W×C), seeds and
     labels; a .zip holds PNGs and is written in constant memory, whatever their number.
 
     \b
@@ -115,7 +117,7 @@ def command(
     output.note(f"{count:,} image{'s' if count > 1 else ''} in {output.duration(seconds)}.")
 
 
-def choose(seeds: Numbers, labels: str | None, num_classes: int) -> tuple[Numbers, Numbers | None, int | None]:
+def choose(seeds: Seeds, labels: str | None, num_classes: int) -> tuple[Seeds, Labels | None, int | None]:
     """Return the seed and the label of every image, and the columns of a grid that show them best.
 
     Args:
@@ -131,18 +133,22 @@ def choose(seeds: Numbers, labels: str | None, num_classes: int) -> tuple[Number
     """
     import numpy as np
 
+    from ganzoo.sampling import labels_of
+
     if not num_classes:
         if labels is not None:
             raise UsageError("This model knows no classes.", "Leave out --labels.")
         return seeds, None, None
-    classes = np.arange(num_classes) if labels in (None, "each") else parse_labels(str(labels), num_classes)
+    if labels is None:
+        return seeds, labels_of(seeds, num_classes), None  # as the library does: a seed names its class too
+    classes = np.arange(num_classes) if labels == "each" else parse_labels(labels, num_classes)
     columns = len(classes) if 1 < len(classes) <= _MOST_COLUMNS else None
     if labels == "each":
         return np.repeat(seeds, num_classes), np.tile(classes, len(seeds)), columns
     return seeds, classes[np.arange(len(seeds)) % len(classes)], columns
 
 
-def parse_labels(text: str, num_classes: int) -> Numbers:
+def parse_labels(text: str, num_classes: int) -> Labels:
     """Return classes from text such as "0,2,5-7".
 
     Raises:

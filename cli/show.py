@@ -74,7 +74,10 @@ def _find(reference: str) -> tuple[Any, str]:
     if Path(reference).is_dir():
         from ganzoo.models import read_config
         from ganzoo.references import resolve_model
+        from ganzoo.training.run import is_run, open_run
 
+        if is_run(Path(reference)):  # it need not be finished
+            return open_run(reference).recipe, f"The recipe of {reference}."
         return read_config(resolve_model(reference).path).recipe, f"The recipe of {reference}."
     if reference.endswith(".toml") or "/" in reference or "\\" in reference:
         return Path(reference), _first_comment(Path(reference))

@@ -47,7 +47,7 @@ _LAZY = {
     "train": "ganzoo.training.api",
 }
 
-__all__ = ["__version__", *sorted(_LAZY)]
+__all__ = sorted(["__version__", *_LAZY])
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,8 @@
 
     .png          one picture: all images in rows
     folder/       a PNG an image: seed00000012.png, with the class where there are classes: seed00000012_label3.png
-    .npz          arrays: images (n, H, W, C) uint8, seeds (n,) int64, and labels (n,) int64 where there are classes
+    .npz          arrays: images (n, H, W, C) uint8, seeds (n,) int64 (uint64 where one needs it), and, where there are
+                  classes, labels (n,) int64
     .zip          PNGs, stored: 00000/img00000000.png …, with dataset.json where there are classes (StyleGAN's layout)
 
 Images are given batch by batch; the .npz and the zip are written as they come, in constant memory. Every file is made
@@ -29,7 +30,8 @@ from ganzoo.files import flush_to_disk, temporary_sibling
 from ganzoo.pictures import grid, save_png
 
 Pixels = npt.NDArray[np.uint8]
-Numbers = npt.NDArray[np.int64]
+Seeds = npt.NDArray[np.uint64]
+Labels = npt.NDArray[np.int64]
 
 MOST_GRID_PIXELS = 1 << 27
 _FOLDER_OF = 1000  # images a folder of the zip
@@ -39,12 +41,12 @@ _NO_DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's first, so that the same ima
 class ImageWriter(Protocol):
     """Takes images batch by batch."""
 
-    def add(self, images: Pixels, seeds: Numbers, labels: Numbers | None) -> None:
+    def add(self, images: Pixels, seeds: Seeds, labels: Labels | None) -> None:
         """Take a batch.
 
         Args:
             images: (batch, H, W, C) uint8.
-            seeds: (batch,) int64.
+            seeds: (batch,) uint64.
             labels: (batch,) int64, or None where there are no classes.
         """
 
@@ -130,7 +132,7 @@ class _GridWriter:
     def __init__(self) -> None:
         self.batches: list[Pixels] = []
 
-    def add(self, images: Pixels, seeds: Numbers, labels: Numbers | None) -> None:  # noqa: ARG002 - a grid shows no names
+    def add(self, images: Pixels, seeds: Seeds, labels: Labels | None) -> None:  # noqa: ARG002 - a grid shows no names
         self.batches.append(images)
 
 
@@ -138,7 +140,7 @@ class _FolderWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def add(self, images: Pixels, seeds: Numbers, labels: Numbers | None) -> None:
+    def add(self, images: Pixels, seeds: Seeds, labels: Labels | None) -> None:
         for index, image in enumerate(images):
             label = "" if labels is None else f"_label{labels[index]}"
             save_png(_picture(image), self.folder / f"seed{seeds[index]:08d}{label}.png")
@@ -150,10 +152,10 @@ class _NpzWriter:
     def __init__(self, archive: zipfile.ZipFile, count: int) -> None:
         self._archive, self._count = archive, count
         self._images: Any = None
-        self._seeds: list[Numbers] = []
-        self._labels: list[Numbers] = []
+        self._seeds: list[Seeds] = []
+        self._labels: list[Labels] = []
 
-    def add(self, images: Pixels, seeds: Numbers, labels: Numbers | None) -> None:
+    def add(self, images: Pixels, seeds: Seeds, labels: Labels | None) -> None:
         if self._images is None:
             self._images = self._archive.open(_entry("images.npy"), "w", force_zip64=True)
             shape = (self._count, *images.shape[1:])
@@ -177,19 +179,23 @@ class _NpzWriter:
         written = sum(map(len, self._seeds))
         if written != self._count:
             raise ValueError(f"{self._count} images were announced and {written} given")
-        for name, parts in (("seeds", self._seeds), ("labels", self._labels)):
-            if parts:
-                with self._archive.open(_entry(f"{name}.npy"), "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, np.concatenate(parts).astype(np.int64), allow_pickle=False)
+        seeds = np.concatenate(self._seeds)
+        self._write("seeds", seeds.astype(np.int64) if seeds.max() < 1 << 63 else seeds)
+        if self._labels:
+            self._write("labels", np.concatenate(self._labels))
+
+    def _write(self, name: str, array: npt.NDArray[np.generic]) -> None:
+        with self._archive.open(_entry(f"{name}.npy"), "w", force_zip64=True) as file:
+            np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 class _ZipWriter:
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
         self._written = 0
-        self._labels: list[Numbers] = []
+        self._labels: list[Labels] = []
 
-    def add(self, images: Pixels, seeds: Numbers, labels: Numbers | None) -> None:  # noqa: ARG002 - named by position
+    def add(self, images: Pixels, seeds: Seeds, labels: Labels | None) -> None:  # noqa: ARG002 - named by position
         for image in images:
             buffer = io.BytesIO()
             _picture(image).save(buffer, format="PNG")

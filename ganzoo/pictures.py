@@ -33,6 +33,9 @@ _WHITE = 255
 
 _MOST_FRAMES = 60
 _MOST_BYTES = 8_000_000  # of a GIF: code hosts and chat programs refuse pictures above 10 MB
+_PALETTE_PIXELS = (
+    100_000  # the palette is chosen from so many pixels of all frames; more take seconds and change little
+)
 _LEAST_FRAMES = 12  # below these few it is no evolution; a larger file is the lesser evil
 _SECONDS = 9.0  # the evolution lasts about so long …
 _FRAME_SECONDS = (0.12, 0.6)  # … within these bounds for one frame
@@ -181,16 +184,22 @@ def _captioned(frame: Image.Image, caption: str) -> Image.Image:
     mode = "L" if frame.mode in ("1", "L") else "RGB"
     size = min(max(frame.width // 28, 11), 22)
     font = ImageFont.load_default(size)
-    canvas = Image.new(mode, (frame.width, frame.height + 2 * size), _WHITE if mode == "L" else (_WHITE,) * 3)
+    canvas = Image.new(mode, (frame.width, frame.height + 2 * size), "white")
     canvas.paste(frame.convert(mode), (0, 0))
     middle = (frame.width / 2, frame.height + size)
-    ImageDraw.Draw(canvas).text(middle, caption, fill=0 if mode == "L" else (0, 0, 0), font=font, anchor="mm")
+    ImageDraw.Draw(canvas).text(middle, caption, fill="black", font=font, anchor="mm")
     return canvas
 
 
 def _gif(frames: list[Image.Image]) -> bytes:
     size = max(one.width for one in frames), max(one.height for one in frames)
-    pages = [_page(frame, size) for frame in frames]
+    colour = any(one.mode == "RGB" for one in frames)
+    pages = [_page(frame, size, "RGB" if colour else "L") for frame in frames]
+    if colour:
+        # One palette for all, so that what does not change from frame to frame costs nothing. No dithering: its noise
+        # makes the file larger and small images worse.
+        palette = _palette(pages)
+        pages = [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages]
     shortest, longest = _FRAME_SECONDS
     seconds = min(max(_SECONDS / len(pages), shortest), longest)
     durations = [round(1000 * seconds)] * (len(pages) - 1) + [round(1000 * _LAST_SECONDS)]
@@ -201,14 +210,17 @@ def _gif(frames: list[Image.Image]) -> bytes:
     return buffer.getvalue()
 
 
-def _page(frame: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Return a frame on a white page of the given size, with its own palette of 256 colours; grey stays exact."""
-    page = Image.new(frame.mode, size, _WHITE if frame.mode == "L" else (_WHITE,) * 3)
-    page.paste(frame, (0, 0))
-    if page.mode == "L":
-        return page
-    # No dithering: its noise doubles the file and is worse to look at in small images than 256 well chosen colours.
-    return page.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+def _page(frame: Image.Image, size: tuple[int, int], mode: str) -> Image.Image:
+    page = Image.new(mode, size, "white")
+    page.paste(frame.convert(mode), (0, 0))
+    return page
+
+
+def _palette(pages: list[Image.Image]) -> Image.Image:
+    """Return an image whose palette of 256 colours suits all the pages together."""
+    stride = max(sum(page.width * page.height for page in pages) // _PALETTE_PIXELS, 1)
+    chosen = np.concatenate([np.asarray(page).reshape(-1, 3)[::stride] for page in pages])
+    return Image.fromarray(chosen[None]).quantize(256, method=Image.Quantize.MEDIANCUT)
 
 
 # ------------------------------------------------------------------ training curves
@@ -225,7 +237,8 @@ def save_curves(
 ) -> None:
     """Write a PNG of curves over kimg: losses, logits, D's accuracy, diversity, gradients, and penalties or speed.
 
-    Each curve is drawn faintly as measured and boldly as a moving mean; alarms are dotted red lines.
+    Each curve is drawn faintly as measured and boldly as a moving mean (of values held to their 1 % and 99 % quantiles,
+    so that a single outlier does not bend it); alarms are dotted red lines.
 
     Args:
         metrics: rows of metrics.jsonl, as `ganzoo.training.reporters.read_metrics` returns them.
@@ -275,8 +288,10 @@ def _draw(figure: Figure, metrics: Sequence[Mapping[str, Any]], data_diversity: 
     panels: list[Axes] = list(figure.subplots(2, 3, sharex=True).flat)
     _panel(panels[0], losses, "Losses", "loss")
     _panel(panels[1], logits, "Discriminator's logits (mean)", "logit")
-    _panel(panels[2], accuracy, "Discriminator's accuracy", "share judged rightly", limits=(-0.03, 1.03))
-    _panel(panels[3], spread, "Diversity of fixed-z samples", "mean pairwise distance (RMS)", level=data_diversity)
+    _panel(panels[2], accuracy, "Discriminator's accuracy", "share judged rightly", limits=(0.0, 1.0))
+    _panel(
+        panels[3], spread, "Diversity of fixed-z samples", "mean pairwise distance (RMS)", data_diversity, (0.0, None)
+    )
     _panel(panels[4], gradients, "Gradient norms", "norm over all parameters", logarithmic=True)
     if penalties:
         _panel(panels[5], penalties, "Penalties (unweighted)", "penalty", logarithmic=True)
@@ -303,10 +318,9 @@ def _panel(
     curves: Sequence[Curve],
     title: str,
     label: str,
-    *,
     level: float | None = None,
+    limits: tuple[float | None, float | None] = (None, None),
     logarithmic: bool = False,
-    limits: tuple[float | None, float | None] | None = None,
 ) -> None:
     panel.set_title(title, fontsize=11)
     panel.set_ylabel(label)
@@ -317,36 +331,42 @@ def _panel(
     if not any(len(values) for _, _, _, values in curves):
         panel.text(0.5, 0.5, "nothing measured", transform=panel.transAxes, ha="center", va="center", color=_GREY)
         return
-    seen: list[npt.NDArray[np.float64]] = []
+    seen = [] if level is None else [level]
     for name, colour, kimg, values in curves:
         if len(values) < _FEW:
             panel.plot(kimg, values, color=colour, linewidth=1.8, marker="o", markersize=4, label=name)
-            seen.append(values)
+            seen += values.tolist()
         else:
-            smooth = _moving_mean(values, max(int(len(values) * _SMOOTHING), 3))
+            low, high = np.quantile(values, [0.01, 0.99])
+            smooth = _moving_mean(values.clip(low, high), max(round(len(values) * _SMOOTHING), 3))
             panel.plot(kimg, values, color=colour, linewidth=0.8, alpha=0.25)
             panel.plot(kimg, smooth, color=colour, linewidth=2.0, label=name)
-            seen += [smooth, np.quantile(values, [0.01, 0.99])]  # a single outlier shall not flatten all the rest
+            seen += [float(low), float(high)]
     if level is not None:
         panel.axhline(level, color=_GREY, linestyle="--", linewidth=1.4, label="real images")
-        seen.append(np.array([level]))
-    if logarithmic and min(float(part.min()) for part in seen if len(part)) > 0:
+    _scale(panel, min(seen), max(seen), limits, logarithmic)
+    panel.legend(frameon=False, fontsize=9, loc="best")
+
+
+def _scale(panel: Axes, low: float, high: float, limits: tuple[float | None, float | None], logarithmic: bool) -> None:
+    """Set the vertical axis to hold low to high, and limits where they are given, with a margin."""
+    low, high = (given if given is not None else found for given, found in zip(limits, (low, high), strict=True))
+    if logarithmic and low > 0:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
         panel.set_yscale("log")
-    elif limits is not None:
-        panel.set_ylim(*limits)
+        panel.set_ylim(low / 1.3, high * 1.3)
+        plain = FuncFormatter(lambda value, _: f"{value:g}")
+        panel.yaxis.set_major_formatter(plain)
+        panel.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+        panel.yaxis.set_minor_formatter(plain if high / low < 300 else NullFormatter())
     else:
-        low, high = (float(pick(np.concatenate(seen))) for pick in (np.min, np.max))
-        margin = 0.06 * (high - low) or 0.1
+        margin = 0.05 * (high - low) or 0.1
         panel.set_ylim(low - margin, high + margin)
-    if len(curves) > 1 or level is not None or len(curves[0][0]) > 0:
-        panel.legend(frameon=False, fontsize=9, loc="best")
 
 
 def _moving_mean(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
-    """Return the mean over a centred window of about `width` points, narrower towards the ends."""
-    half = width // 2
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    index = np.arange(len(values))
-    reach = np.minimum(half, np.minimum(index, len(values) - 1 - index))
-    mean: npt.NDArray[np.float64] = (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1)
+    """Return the mean weighted by a bell (Hann) over about `width` points to each side, of fewer at the ends."""
+    bell = np.hanning(2 * width + 1)[1:-1]
+    mean: npt.NDArray[np.float64] = np.convolve(values, bell, "same") / np.convolve(np.ones_like(values), bell, "same")
     return mean

@@ -60,11 +60,11 @@ class Stream(IntEnum):
     DROPOUT_PENALTY = 5120
 
 
-def philox(key: tuple[int, int], counter: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
+def philox(key: tuple[Any, Any], counter: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
     """Return the four random words of Philox4x32-10.
 
     Args:
-        key: two 32-bit words.
+        key: two 32-bit words, numbers or int64 arrays that broadcast with the counter's.
         counter: four int64 arrays (NumPy or torch, alike shapes or broadcastable) that hold 32-bit words.
 
     Returns:

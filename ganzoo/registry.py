@@ -6,8 +6,8 @@ A registry holds three kinds of entries, looked up in this order:
 2. ganzoo's own, kept as "module:attribute" so that listing the names imports nothing,
 3. third parties' packages, found through entry points and loaded when their name is asked for.
 
-`GANZOO_PLUGINS=0` turns the third kind off. A package that fails to load is reported with its name when one of its entries is asked
-for, and breaks nothing else.
+`GANZOO_PLUGINS=0` turns the third kind off. A package that fails to load is reported with its name when one of its
+entries is asked for, and breaks nothing else.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Entry:
-    """One name of a registry. `origin` says whose it is: "ganzoo", a package's name, or "registered" (in this process)."""
+    """One name of a registry, and whose it is: "ganzoo", a package's name, or "registered" (in this process)."""
 
     name: str
     origin: str
@@ -69,7 +69,8 @@ class Registry(Generic[T]):
     def register(self, name: str, entry: R) -> R:
         """Register an entry under a name and return it.
 
-        A name that is taken is an error, except for the same class or function defined again (a notebook cell run twice).
+        A name that is taken is an error, except for the same class or function defined again (a notebook cell run
+        twice), and for a package that registers what its entry point of that name stands for.
 
         Raises:
             UsageError: the name is taken by something else.
@@ -81,7 +82,16 @@ class Registry(Generic[T]):
                     "Choose another name.",
                 )
         elif name in self._builtin:
-            raise UsageError(f"{name!r} is one of ganzoo's own {self.kind}s.", "Choose another name.")
+            raise UsageError(
+                f"{name!r} is the name of one of ganzoo's own: {self._builtin[name]}.", "Choose another name."
+            )
+        elif foreign := [
+            point for point in self._plugin_points() if point.name == name and not _of_one_package(point, entry)
+        ]:
+            raise UsageError(
+                f"A {self.kind} named {name!r} is offered by the package {_package(foreign[0])!r}.",
+                "Choose another name.",
+            )
         self._registered[name] = entry  # type: ignore[assignment]
         return entry
 
@@ -91,7 +101,7 @@ class Registry(Generic[T]):
 
     def entries(self) -> list[Entry]:
         """Return all names with their origin, in natural order; nothing is imported."""
-        found = {name: "ganzoo" for name in self._builtin}
+        found = dict.fromkeys(self._builtin, "ganzoo")
         for point in self._plugin_points():
             found.setdefault(point.name, _package(point))
         for name in self._registered:
@@ -122,7 +132,8 @@ class Registry(Generic[T]):
         if len(points) > 1:
             packages = " and ".join(sorted(_package(point) for point in points))
             raise PluginError(
-                f"The {self.kind} {name!r} is offered by several packages: {packages}.", "Uninstall all but one of them."
+                f"The {self.kind} {name!r} is offered by several packages: {packages}.",
+                "Uninstall all but one of them.",
             )
         if points:
             return self._load(points[0])
@@ -141,10 +152,10 @@ class Registry(Generic[T]):
     def _load(self, point: importlib.metadata.EntryPoint) -> T:
         try:
             loaded: T = point.load()
-        except Exception as error:  # a third party's module may raise anything
+        except (Exception, SystemExit) as error:  # a third party's module may raise anything
+            reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
             raise PluginError(
-                f"The {self.kind} {point.name!r} of the package {_package(point)!r} cannot be loaded: "
-                f"{type(error).__name__}: {error}.",
+                f"The {self.kind} {point.name!r} of the package {_package(point)!r} cannot be loaded: {reason}.",
                 "Update or uninstall that package; GANZOO_PLUGINS=0 turns all plug-ins off.",
             ) from error
         return loaded
@@ -152,6 +163,10 @@ class Registry(Generic[T]):
 
 def _package(point: importlib.metadata.EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value.partition(":")[0]
+
+
+def _of_one_package(point: importlib.metadata.EntryPoint, entry: object) -> bool:
+    return point.value.partition(":")[0].partition(".")[0] == str(getattr(entry, "__module__", "")).partition(".")[0]
 
 
 def _same_definition(old: Any, new: Any) -> bool:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from ganzoo.building import build_discriminator, build_generator
 from ganzoo.randomness import Draws
@@ -116,6 +117,25 @@ def summarize(recipe: Recipe) -> RecipeSummary:
     )
 
 
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the operations of what runs inside it, by torch's own formulas.
+
+    torch's `FlopCounterMode` also keeps track of modules, by hooks that fail under `torch.autograd.grad` with respect
+    to an image, which is what gradient penalties do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
 # ---------------------------------------------------------------------------------------------------- one network
 
 
@@ -132,17 +152,17 @@ class _Visit:
 class _Watch:
     """Attributes the counter's operations to the innermost module that is running."""
 
-    counter: FlopCounterMode
+    counter: _Counter
     visits: dict[nn.Module, _Visit] = field(default_factory=dict)
     running: list[tuple[int, int]] = field(default_factory=list)  # (operations at entry, operations of modules inside)
 
     def enter(self, module: nn.Module, _: Any) -> None:
         self.visits.setdefault(module, _Visit())
-        self.running.append((self.counter.get_total_flops(), 0))
+        self.running.append((self.counter.flops, 0))
 
     def leave(self, module: nn.Module, _: Any, output: Any) -> None:
         at_entry, inside = self.running.pop()
-        spent = self.counter.get_total_flops() - at_entry
+        spent = self.counter.flops - at_entry
         if self.running:
             before, others = self.running[-1]
             self.running[-1] = (before, others + spent)
@@ -162,7 +182,7 @@ def summarize_network(network: nn.Module, inputs: Sequence[Tensor], name: str) -
     """
     batch = len(inputs[0])
     was_training = network.training
-    counter = FlopCounterMode(display=False)
+    counter = _Counter()
     watch = _Watch(counter)
     hooks = [
         hook
@@ -184,7 +204,7 @@ def summarize_network(network: nn.Module, inputs: Sequence[Tensor], name: str) -
         output=tuple(_tensors(output)[0].shape[1:]),
         layers=tuple(_rows(network, watch.visits, batch)),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        flops=counter.get_total_flops() // batch,
+        flops=counter.flops // batch,
     )
 
 
@@ -261,9 +281,9 @@ def step_flops(recipe: Recipe) -> float:
         example.setdefault(taken, number)
     total = 0.0
     for taken, times in alike.items():
-        with FlopCounterMode(display=False) as counter:
+        with _Counter() as counter:
             step(example[taken], batches)
-        total += times * counter.get_total_flops()
+        total += times * counter.flops
     return total / cycle / step.images
 
 

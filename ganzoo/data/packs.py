@@ -176,7 +176,7 @@ class Pack:
         if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
             raise IndexError(f"an index is outside of the pack's {self.count} images")
         batch = torch.empty(len(wanted), *self.shape[1:], dtype=torch.uint8)
-        self._read_rows(wanted, batch.numpy().data.cast("B"))
+        self._read_rows(wanted, batch.numpy().reshape(-1).data)
         return batch
 
     def image(self, index: int) -> npt.NDArray[np.uint8]:
@@ -188,7 +188,7 @@ class Pack:
         if not 0 <= index < self.count:
             raise IndexError(f"image {index} is outside of the pack's {self.count}")
         pixels = np.empty(self.shape[1:], dtype=np.uint8)
-        self._read_at(pixels.data.cast("B"), self._start + index * self._row)
+        self._read_at(pixels.reshape(-1).data, self._start + index * self._row)
         return pixels
 
     def to_tensor(self, device: torch.device | str) -> torch.Tensor:
@@ -209,7 +209,7 @@ class Pack:
         step = max(1, _READ_BYTES // self._row)
         for first in range(0, self.count, step):
             rows = np.empty((min(step, self.count - first), *self.shape[1:]), dtype=np.uint8)
-            self._read_at(rows.data.cast("B"), self._start + first * self._row)
+            self._read_at(rows.reshape(-1).data, self._start + first * self._row)
             yield first, rows
 
     def verify(self) -> None:
@@ -220,7 +220,7 @@ class Pack:
         """
         digest = hashlib.sha256()
         for _, rows in self.chunks():
-            digest.update(rows.data.cast("B"))
+            digest.update(rows.reshape(-1).data)
         digest.update(label_bytes(self.labels))
         if digest.hexdigest() != self.manifest.content_sha256:
             raise DataError(f"The bytes of {self.path} are not those that were packed.", "Delete it, then pack again.")

@@ -94,7 +94,7 @@ def write_files(
         with (folder / IMAGES).open("wb") as file:
             file.write(images_header(request, len(wanted)))
             for chunk in _rendered_chunks(source, request, wanted):
-                pixels = chunk.images.data.cast("B")
+                pixels = chunk.images.reshape(-1).data
                 file.write(pixels)
                 digest.update(pixels)
                 labels += chunk.labels

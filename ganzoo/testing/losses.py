@@ -155,11 +155,11 @@ def _loss_purity(case: LossCase) -> None:
         values = [float(loss.of(real, fake).detach()) for _ in range(3)]
         if not torch.equal(random_state, torch.random.get_rng_state()):
             raise BrokenPromise(f"{loss.name} draws random numbers", "An objective is a function of the logits alone.")
+        if not (torch.equal(copies[0], real) and torch.equal(copies[1], fake)):
+            raise BrokenPromise(f"{loss.name} changes the logits", "Use no in-place operation on what is given.")
         if len(set(values)) > 1:
             shown = ", then ".join(f"{value:.6g}" for value in values)
             raise BrokenPromise(f"{loss.name} of the same logits is {shown}", "Keep no state.")
-        if not (torch.equal(copies[0], real) and torch.equal(copies[1], fake)):
-            raise BrokenPromise(f"{loss.name} changes the logits", "Use no in-place operation on what is given.")
         if real.grad is not None or fake.grad is not None:
             raise BrokenPromise(f"{loss.name} calls backward", "Return the loss; the trainer does the rest.")
 

@@ -477,11 +477,11 @@ def _second_derivative(case: NetworkCase) -> None:
 
 _OF_BOTH: dict[str, Callable[[NetworkCase], None]] = {
     "determinism": _determinism,
+    "copy": _copy,
     "batch-mates": _batch_mates,
     "batch of one": _batch_of_one,
     "gradients": _gradients,
     "labels": _labels,
-    "copy": _copy,
     "state": _state,
     "memory format": _memory_format,
     "autocast": _autocast,

@@ -22,7 +22,7 @@ from ganzoo.recipes import Recipe, value_at
 from ganzoo.training.ema import EMA, ema_weight
 from ganzoo.training.feeder import Batch
 from ganzoo.training.optimizers import make_optimizer, schedule_optimizer
-from ganzoo.training.precision import Precision, autocast
+from ganzoo.devices import Precision, autocast
 from ganzoo.training.rounds import Round, make_round
 from ganzoo.training.statistics import Statistics
 

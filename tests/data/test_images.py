@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest_data import encode, noise
+from image_files import encode, noise
 from PIL import Image, ImageOps
 
 from ganzoo.data import DataRequest
@@ -132,7 +132,9 @@ def test_a_decompression_bomb_is_left_out_by_its_header() -> None:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    bomb = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
     with pytest.raises(SkippedImage, match="bomb"):
         render(bomb, RGB8)
 
@@ -170,7 +172,7 @@ def test_celeba_keeps_108_pixels_of_an_aligned_face() -> None:
 def test_box_is_the_mean_of_what_a_pixel_covers() -> None:
     pixels = noise(16, 16, 3)
     mean = pixels.reshape(8, 2, 8, 2, 3).mean(axis=(1, 3))
-    assert np.abs(render(pixels, DataRequest(8, resize="box")) - mean).max() <= 0.51
+    assert np.abs(render(pixels, DataRequest(8, resize="box")) - mean).max() <= 1.0  # rounds after each axis
 
 
 def test_a_large_jpeg_is_decoded_at_reduced_size_with_nearly_the_same_pixels() -> None:
@@ -197,7 +199,12 @@ def test_images_are_known_by_their_names(name: str, expected: bool) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"image_size": 0}, {"image_size": 8, "channels": 2}, {"image_size": 8, "crop": "left"}, {"image_size": 8, "max_images": 0}],
+    [
+        {"image_size": 0},
+        {"image_size": 8, "channels": 2},
+        {"image_size": 8, "crop": "left"},
+        {"image_size": 8, "max_images": 0},
+    ],
 )
 def test_a_request_that_cannot_be_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(UsageError):

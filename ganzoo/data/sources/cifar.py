@@ -80,14 +80,20 @@ def read_batch(data: bytes) -> dict[str, Any]:
         DataError: it is not a pickle of plain data and arrays of bytes.
     """
     try:
-        content = _plain(_build(data))
+        content = _build(data)
+        if not isinstance(content, dict):
+            raise DataError(f"A CIFAR batch holds a {type(content).__name__}, not a dict.")
+        return {_text(key): _array(value) if isinstance(value, _Note) else value for key, value in content.items()}
     except DataError:
         raise
     except Exception as error:  # a broken pickle can break the walk at any place
         raise DataError(f"A CIFAR batch is broken: {type(error).__name__}: {error}.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"A CIFAR batch holds a {type(content).__name__}, not a dict.")
-    return {key.decode("latin-1") if isinstance(key, bytes) else str(key): value for key, value in content.items()}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, bytes | str):
+        raise DataError(f"A CIFAR batch has a {type(value).__name__} where text belongs.")
+    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 def _folder_reader(path: Path) -> Callable[[], bytes]:
@@ -160,7 +166,7 @@ def _class_names(data: bytes, name: str) -> tuple[str, ...]:
         return tuple(line.strip() for line in data.decode("latin-1").splitlines() if line.strip())
     content = read_batch(data)
     names = content.get("label_names", content.get("fine_label_names", []))
-    return tuple(one.decode("latin-1") if isinstance(one, bytes) else str(one) for one in names)
+    return tuple(_text(one) for one in names)
 
 
 @dataclass
@@ -215,7 +221,7 @@ def _build(data: bytes) -> Any:
             stack.append(_Note(f"{module} {attribute}"))
         elif name == "REDUCE":
             arguments, called = stack.pop(), stack.pop()
-            stack.append(_Note(called.name, tuple(arguments)))
+            stack.append(_call(called, tuple(arguments)))
         elif name == "BUILD":
             state = stack.pop()
             stack[-1].state = state
@@ -255,21 +261,18 @@ _LITERALS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _plain(value: Any) -> Any:
-    """Return a value with its notes replaced by what they stand for; a note of anything else is refused."""
-    if isinstance(value, dict):
-        return {_plain(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_plain(one) for one in value)
-    if not isinstance(value, _Note):
-        return value
-    if value.name == "_codecs encode" and value.arguments is not None and value.state is None:
-        text, coding = value.arguments
-        if coding == "latin1":
-            return text.encode("latin-1")
-    if value.name in _ARRAY:
-        shape, dtype, fortran, data = _plain(value.state[1]), value.state[2], value.state[3], _plain(value.state[4])
-        named = isinstance(dtype, _Note) and dtype.name == "numpy dtype" and dtype.arguments
-        if named and dtype.arguments[0] in ("u1", b"u1") and isinstance(data, bytes):
+def _call(called: _Note, arguments: tuple[Any, ...]) -> Any:
+    """Return the note of a call; only bytes, which Python 3 writes as a call where the protocol has none, are made."""
+    if called.name == "_codecs encode" and arguments[1:] == ("latin1",):
+        return arguments[0].encode("latin-1")
+    return _Note(called.name, arguments)
+
+
+def _array(note: _Note) -> npt.NDArray[np.uint8]:
+    """Return the array of bytes that a note stands for; a note of anything else is refused."""
+    if note.name in _ARRAY and note.state is not None:
+        _, shape, dtype, fortran, data = note.state
+        of_bytes = isinstance(dtype, _Note) and dtype.name == "numpy dtype" and (dtype.arguments or ("",))[0]
+        if of_bytes in ("u1", b"u1") and isinstance(data, bytes):
             return np.frombuffer(data, dtype=np.uint8).reshape(shape, order="F" if fortran else "C")
-    raise DataError(f"A CIFAR batch asks for {value.name!r}, which is neither data nor an array of bytes.")
+    raise DataError(f"A CIFAR batch asks for {note.name!r}, which is neither data nor an array of bytes.")

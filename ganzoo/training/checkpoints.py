@@ -1,0 +1,199 @@
+"""Checkpoints: the whole training state, whole or absent on disk.
+
+    checkpoints/step-00001000/
+        state.safetensors   every tensor: networks, average, optimisers, statistics
+        state.json          counters and the alarms' memory
+        manifest.json       sha256 and size of both
+
+A checkpoint is written into a hidden temporary folder, flushed to the disk and renamed; one whose files do not have the manifest's
+sha256 is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganzoo.errors import CheckpointError, WeightsError
+from ganzoo.files import atomic_folder, remove_leftovers, sha256_of
+from ganzoo.tensors import load_strictly, read_tensors, save_tensors
+from ganzoo.training.optimizers import load_optimizer_tensors, optimizer_tensors
+from ganzoo.training.step import Step
+
+SCHEMA_VERSION = 1
+_TENSORS, _COUNTERS, _MANIFEST = "state.safetensors", "state.json", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Where training is, beside its tensors.
+
+    Args:
+        step: rounds of updates done.
+        seconds: of training so far.
+        alarms: the alarms' memory.
+    """
+
+    step: int
+    seconds: float
+    alarms: Mapping[str, float] = field(default_factory=dict)
+
+
+def state_tensors(step: Step) -> dict[str, torch.Tensor]:
+    """Return every tensor that the next step depends on, by name."""
+    tensors = {f"generator/{name}": tensor for name, tensor in step.generator.state_dict().items()}
+    tensors |= {f"discriminator/{name}": tensor for name, tensor in step.discriminator.state_dict().items()}
+    if step.ema is not None:
+        tensors |= {f"ema/{name}": tensor for name, tensor in step.ema.network.state_dict().items()}
+    for network in ("generator", "discriminator"):
+        entries = optimizer_tensors(step.optimizers[network], getattr(step, network))
+        tensors |= {f"optimizer.{network}/{name}": tensor for name, tensor in entries.items()}
+    tensors |= {f"statistics/{name}": tensor for name, tensor in step.statistics.state().items()}
+    return tensors
+
+
+def load_state_tensors(step: Step, tensors: Mapping[str, torch.Tensor], where: str) -> None:
+    """Put back what `state_tensors` returned.
+
+    Raises:
+        WeightsError: tensors that do not fit.
+    """
+    groups: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        group, _, name = key.partition("/")
+        groups.setdefault(group, {})[name] = tensor
+    load_strictly(step.generator, groups.get("generator", {}), where)
+    load_strictly(step.discriminator, groups.get("discriminator", {}), where)
+    if step.ema is not None:
+        load_strictly(step.ema.network, groups.get("ema", {}), where)
+    for network in ("generator", "discriminator"):
+        entries = groups.get(f"optimizer.{network}", {})
+        try:
+            load_optimizer_tensors(step.optimizers[network], getattr(step, network), entries)
+        except (KeyError, RuntimeError) as error:
+            raise WeightsError(f"{where} does not fit the optimiser of the {network}: {error}.") from error
+    for name, tensor in step.statistics.state().items():
+        saved = groups.get("statistics", {}).get(name)
+        if saved is None or saved.shape != tensor.shape:
+            raise WeightsError(f"{where} lacks the statistics.")
+        tensor.copy_(saved)
+
+
+def first_not_finite(step: Step) -> str | None:
+    """Return the name of the first tensor of the state that holds NaN or Inf, or None."""
+    for name, tensor in state_tensors(step).items():
+        if tensor.is_floating_point() and not name.startswith("statistics/") and not bool(torch.isfinite(tensor).all()):
+            return name
+    return None
+
+
+def folder_of(run: Path, step: int) -> Path:
+    """Return a checkpoint's folder."""
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+def save_checkpoint(run: Path, step: Step, counters: Counters, keep: int) -> tuple[Path, int]:
+    """Write a checkpoint and remove the oldest ones.
+
+    Args:
+        run: the run folder.
+        step: whose state is written.
+        counters: where training is.
+        keep: how many checkpoints remain.
+
+    Returns:
+        Its folder and its size in bytes.
+
+    Raises:
+        CheckpointError: it cannot be written (a full disk, say); nothing is left of it and the ones before it stay.
+    """
+    target = folder_of(run, counters.step)
+    tensors = state_tensors(step)
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) + (1 << 20)
+    try:
+        if target.exists():
+            shutil.rmtree(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(target.parent).free
+        if free < needed:
+            raise _no_room(target, needed, f"{free / 1e6:.0f} MB are free")
+        with atomic_folder(target) as folder:
+            save_tensors(folder / _TENSORS, tensors, {"schema_version": SCHEMA_VERSION})
+            text = json.dumps({"schema_version": SCHEMA_VERSION, **asdict(counters)}, indent=2, sort_keys=True)
+            (folder / _COUNTERS).write_text(text + "\n", encoding="utf-8")
+            files = {name: _fingerprint(folder / name) for name in (_TENSORS, _COUNTERS)}
+            (folder / _MANIFEST).write_text(json.dumps(files, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise _no_room(target, needed, str(error).splitlines()[0]) from error
+    size = sum(path.stat().st_size for path in target.iterdir())
+    for old in _steps(run)[:-keep]:
+        shutil.rmtree(folder_of(run, old), ignore_errors=True)
+    return target, size
+
+
+def _no_room(target: Path, needed: int, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"The checkpoint {target} cannot be written: it needs {needed / 1e6:.0f} MB; {why}.",
+        f"Free some room, then go on with: ganzoo train --resume {target.parent.parent}",
+    )
+
+
+def find_checkpoint(run: Path) -> tuple[Path | None, tuple[str, ...]]:
+    """Return the newest whole checkpoint of a run, and a line for each newer one that is not whole."""
+    notes = []
+    for number in reversed(_steps(run)):
+        folder = folder_of(run, number)
+        if reason := _what_is_wrong(folder):
+            notes.append(f"The checkpoint {folder.name} is passed over: {reason}.")
+        else:
+            return folder, tuple(notes)
+    return None, tuple(notes)
+
+
+def load_checkpoint(folder: Path, step: Step) -> Counters:
+    """Load a checkpoint into a step and return its counters.
+
+    Raises:
+        CheckpointError: it was written by a newer ganzoo, or does not fit the step.
+    """
+    fields = json.loads((folder / _COUNTERS).read_text(encoding="utf-8"))
+    version = fields.pop("schema_version")
+    if version > SCHEMA_VERSION:
+        raise CheckpointError(f"{folder}: schema_version = {version} is newer than this ganzoo knows.", "Update ganzoo.")
+    try:
+        load_state_tensors(step, read_tensors(folder / _TENSORS)[0], str(folder))
+        return Counters(**fields)
+    except (WeightsError, TypeError) as error:
+        raise CheckpointError(f"The checkpoint {folder} does not fit the run: {error}") from error
+
+
+def remove_dead_writes(run: Path) -> None:
+    """Remove what killed processes left half-written among a run's checkpoints."""
+    for folder in (run / "checkpoints").glob(".step-*.tmp"):
+        remove_leftovers(folder.with_name(folder.name[1 : len(".step-00000000")]))
+
+
+def _steps(run: Path) -> list[int]:
+    found = [path.name.removeprefix("step-") for path in (run / "checkpoints").glob("step-*") if path.is_dir()]
+    return sorted(int(name) for name in found if name.isdigit())
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+
+
+def _what_is_wrong(folder: Path) -> str | None:
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        for name in (_TENSORS, _COUNTERS):
+            if _fingerprint(folder / name) != manifest[name]:
+                return f"{name} is not what its manifest says"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return None

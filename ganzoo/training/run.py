@@ -1,0 +1,208 @@
+"""Run folders: what a training writes, and what of it must agree for the training to go on.
+
+    runs/00003-dcgan-lsun/
+        recipe.toml         resolved
+        run.json            precision, data, versions, how it was started
+        log.txt  metrics.jsonl  tensorboard/
+        samples/            step-00000500.png …
+        checkpoints/        see `ganzoo.training.checkpoints`
+        model/              at the end; see `ganzoo.models`
+        evolution.gif  curves.png
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ganzoo.building import load_recipe
+from ganzoo.devices import Precision
+from ganzoo.errors import RecipeError, RunError
+from ganzoo.files import write_atomically
+from ganzoo.models import CONFIG
+from ganzoo.recipes import Recipe
+
+SCHEMA_VERSION = 1
+RECIPE, FACTS = "recipe.toml", "run.json"
+
+MAY_CHANGE = frozenset(
+    {"train.kimg", "train.log_every", "train.sample_every", "train.checkpoint_every", "train.keep", "data.source"}
+)
+"""Recipe entries that may differ when a run goes on; the data's content is compared instead of its source's name."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What `run.json` holds beside the recipe.
+
+    Args:
+        precision: "fp32" or "bf16", as it was resolved at the start.
+        data: "description", "content_sha256", "images" of the pack.
+        init: the model whose weights it began with, or None.
+        versions: of ganzoo and torch at the start.
+    """
+
+    precision: Precision
+    data: Mapping[str, Any]
+    init: str | None
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """An opened run folder."""
+
+    path: Path
+    recipe: Recipe
+    facts: Facts
+
+    @property
+    def samples(self) -> Path:
+        """Folder of the sample grids."""
+        return self.path / "samples"
+
+    @property
+    def model(self) -> Path:
+        """The model folder, there when training is over."""
+        return self.path / "model"
+
+    @property
+    def metrics(self) -> Path:
+        """The file of metrics."""
+        return self.path / "metrics.jsonl"
+
+    def is_finished(self, total_steps: int) -> bool:
+        """Return whether the model was trained for so many steps or more."""
+        try:
+            fields = json.loads((self.model / CONFIG).read_text(encoding="utf-8"))
+            return int(fields["step"]) >= total_steps
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a folder is a run's."""
+    return (path / FACTS).is_file()
+
+
+def reserve_run(runs: Path, name: str) -> Path:
+    """Make and return the next numbered folder under `runs`; two processes at once get two.
+
+    Raises:
+        RunError: it cannot be made.
+    """
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        number = _next_number(runs)
+        while True:
+            path = runs / f"{number:05d}-{name}"
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise RunError(f"No run folder can be made under {runs}: {error.strerror}.", "Choose another with --out.") from error
+
+
+def next_run(runs: Path, name: str) -> Path:
+    """Return the folder that `reserve_run` would make now."""
+    return runs / f"{_next_number(runs):05d}-{name}"
+
+
+def _next_number(runs: Path) -> int:
+    taken = [int(match[1]) for path in runs.glob("*-*") if (match := re.match(r"(\d{5,})-", path.name))]
+    return max(taken, default=-1) + 1
+
+
+def create_run(path: Path, recipe: Recipe, facts: Facts) -> Run:
+    """Write a new run's recipe and facts into its folder, made if need be.
+
+    Raises:
+        RunError: the folder holds something else, or cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        others = [entry.name for entry in path.iterdir() if not entry.name.startswith(".") and entry.name != RECIPE]
+        if others:
+            raise RunError(f"{path} is no run and is not empty ({others[0]} is in it).", "Choose another folder with --out.")
+        write_atomically(path / RECIPE, recipe.to_toml().encode())
+        fields = {"schema_version": SCHEMA_VERSION, **asdict(facts)}
+        write_atomically(path / FACTS, (json.dumps(fields, indent=2) + "\n").encode())
+    except OSError as error:
+        raise RunError(f"The run folder {path} cannot be written: {error.strerror}.", "Choose another with --out.") from error
+    return Run(path, recipe, facts)
+
+
+def update_recipe(run: Run, recipe: Recipe) -> Run:
+    """Write a run's recipe anew, as it goes on with other intervals or for longer."""
+    if recipe != run.recipe:
+        write_atomically(run.path / RECIPE, recipe.to_toml().encode())
+    return Run(run.path, recipe, run.facts)
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Return the run of a folder.
+
+    Raises:
+        RunError: it is no run folder, or was written by a newer ganzoo.
+    """
+    folder = Path(path)
+    if not is_run(folder):
+        raise RunError(f"{folder} is no run folder: it has no {FACTS}.", "Name a folder like runs/00003-dcgan-lsun.")
+    try:
+        fields = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        if fields.pop("schema_version") > SCHEMA_VERSION:
+            raise RunError(f"{folder} was written by a newer ganzoo.", "Update ganzoo.")
+        return Run(folder, load_recipe(folder / RECIPE), Facts(**fields))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"The run {folder} cannot be read: {type(error).__name__}: {error}.") from error
+    except RecipeError as error:
+        raise RunError(f"The run {folder} has a recipe that cannot be used: {error.message}", error.remedy) from error
+
+
+def check_same(run: Run, recipe: Recipe) -> None:
+    """Refuse to go on with another recipe than the run began with.
+
+    Raises:
+        RunError: with every difference.
+    """
+    old, new = _flat(run.recipe.to_dict()), _flat(recipe.to_dict())
+    changed = [
+        f"{key}: {json.dumps(old.get(key))} → {json.dumps(new.get(key))}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in MAY_CHANGE
+    ]
+    if changed:
+        raise RunError(
+            f"The run {run.path} was begun with another recipe ({'; '.join(changed)}).",
+            "Go on with the same one, or begin a new run (--init takes over a model's weights).",
+        )
+
+
+def check_same_data(run: Run, content_sha256: str, description: str) -> None:
+    """Refuse to go on with other data than the run began with.
+
+    Raises:
+        RunError: the content differs.
+    """
+    if run.facts.data.get("content_sha256") != content_sha256:
+        raise RunError(
+            f"The run {run.path} was begun with other data ({run.facts.data.get('description')}, "
+            f"{run.facts.data.get('images')} images) than {description}.",
+            "Give the same images with --data, or begin a new run.",
+        )
+
+
+def _flat(table: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(table, dict):
+        parts = [_flat(value, f"{prefix}.{key}" if prefix else key) for key, value in table.items()]
+        return {key: value for part in parts for key, value in part.items()}
+    if isinstance(table, list) and table and isinstance(table[0], dict):
+        return _flat({str(index): value for index, value in enumerate(table)}, prefix)
+    return {prefix: table}

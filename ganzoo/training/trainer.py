@@ -1,0 +1,400 @@
+"""The trainer: the loop around the step, with its checkpoints, sample grids, events and end."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ganzoo.building import build_discriminator, build_generator
+from ganzoo.data import Pack
+from ganzoo.devices import Precision
+from ganzoo.errors import InterruptedTraining, NotFiniteError
+from ganzoo.files import atomic_folder
+from ganzoo.models import DISCRIMINATOR, ModelConfig, load_model, save_model
+from ganzoo.pictures import diversity, grid, save_curves, save_evolution, save_png, to_uint8
+from ganzoo.randomness import Stream, words
+from ganzoo.recipes import Recipe
+from ganzoo.sampling import TorchSampler
+from ganzoo.tensors import load_strictly
+from ganzoo.training.alarms import Alarms
+from ganzoo.training.card import model_card
+from ganzoo.training.checkpoints import (
+    Counters,
+    find_checkpoint,
+    first_not_finite,
+    load_checkpoint,
+    remove_dead_writes,
+    save_checkpoint,
+)
+from ganzoo.training.ema import estimate_batch_statistics
+from ganzoo.training.events import Alarm, Checkpoint, Ended, Event, Progress, Reporter, Samples, Started, Tick
+from ganzoo.training.feeder import Feeder, fixed_latents, in_batches
+from ganzoo.training.reporters import read_metrics, truncate_metrics
+from ganzoo.training.run import Run
+from ganzoo.training.signals import StopRequest, stop_on_signals
+from ganzoo.training.step import Step
+
+SNAPSHOT_IMAGES = 64
+STATISTICS_IMAGES = 1024
+"""z from which batch-norm statistics are estimated: at 7×7 and above, over 50,000 values a channel."""
+_PROGRESS_SECONDS = 0.5
+_RATE_SECONDS = 10.0
+_DATA_SAMPLE = 256
+_SHARE_OF_DEVICE = 0.5
+_RESIDENT_ON_CPU = 1 << 30
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training left behind.
+
+    Args:
+        run: the run folder.
+        model: the model folder.
+        step: rounds of updates done.
+        kimg: thousands of real images drawn.
+        seconds: of training, over all resumptions.
+        pictures: name → path: "samples", "evolution", "curves".
+        already_done: whether the run was finished before, so that nothing was done.
+    """
+
+    run: Path
+    model: Path | None
+    step: int
+    kimg: float
+    seconds: float
+    pictures: Mapping[str, Path] = field(default_factory=dict)
+    already_done: bool = False
+
+
+def total_steps(kimg: float, images_per_step: int) -> int:
+    """Return how many rounds it takes to draw so many thousands of images."""
+    return max(1, -(-round(kimg * 1000) // images_per_step))
+
+
+def build_step(recipe: Recipe, device: torch.device, precision: Precision, init: Path | None = None) -> Step:
+    """Return the step of a recipe with freshly initialised networks, a function of the recipe's seed.
+
+    Args:
+        recipe: what is trained.
+        device: where.
+        precision: "fp32" or "bf16".
+        init: a model folder whose weights to begin with: its generator's, and its discriminator's if it has one.
+
+    Raises:
+        WeightsError: the model's weights do not fit the recipe's networks.
+    """
+    torch.manual_seed(int(words(recipe.train.seed, Stream.INITIALISATION, np.zeros(1, np.int64), 1)[0, 0]))
+    generator, discriminator = build_generator(recipe), build_discriminator(recipe)  # on the CPU: the same on every device
+    if init is not None:
+        model = load_model(init)
+        load_strictly(generator, model.generator.state_dict(), str(init))
+        if model.discriminator is not None:
+            load_strictly(discriminator, model.discriminator.state_dict(), str(init / DISCRIMINATOR))
+    for network in (generator, discriminator):
+        network.to(device=device, memory_format=torch.channels_last)
+    return Step(recipe, generator, discriminator, precision)
+
+
+class Trainer:
+    """Trains one run to its end.
+
+    Args:
+        run: the opened run folder; its recipe says everything.
+        pack: the data.
+        device: where to train.
+        reporters: called with every event, in order.
+        init: a model folder to begin with, used where there is no checkpoint yet.
+    """
+
+    def __init__(
+        self, run: Run, pack: Pack, device: torch.device, reporters: Sequence[Reporter], init: Path | None = None
+    ) -> None:
+        self.run, self.pack, self.device, self.reporters, self.init = run, pack, device, list(reporters), init
+        self.recipe: Recipe = run.recipe
+        self.step: Step | None = None
+        self.done = 0
+        self.seconds = 0.0
+
+    # ------------------------------------------------------------------------------------------ the loop
+
+    def train(self) -> TrainingResult:
+        """Train to the end of the recipe, from the newest whole checkpoint where there is one.
+
+        Raises:
+            InterruptedTraining: SIGTERM or Ctrl-C; a checkpoint was written.
+            NotFiniteError: NaN or Inf; the last good checkpoint is kept.
+            CheckpointError: a checkpoint cannot be written or does not fit.
+        """
+        devices = [self.device] if self.device.type == "cuda" else []
+        # The caller's random state comes back unchanged; within, it is a function of the recipe's seed and the step.
+        with torch.random.fork_rng(devices=devices), _settings(self.recipe), stop_on_signals() as stop:
+            return self._train(stop)
+
+    def _train(self, stop: StopRequest) -> TrainingResult:
+        step = self.step = build_step(self.recipe, self.device, self.run.facts.precision, self.init)
+        last = total_steps(self.recipe.train.kimg, step.images)
+        alarms = Alarms(self._data_diversity(), objective=step.objective)
+        notes = self._resume(step, alarms)
+        resumed = self.done > 0
+        self._emit(
+            Started(
+                **self._at(),
+                run=self.run.path,
+                recipe=self.recipe.name,
+                total_steps=last,
+                total_kimg=last * step.images / 1000.0,
+                device=str(self.device),
+                precision=self.run.facts.precision,
+                images=len(self.pack),
+                resumed=resumed,
+                parameters={name: _count(getattr(step, name)) for name in ("generator", "discriminator")},
+                notes=notes,
+            )
+        )
+        if not resumed:
+            self._snapshot(step, alarms)
+            self._checkpoint(step, alarms)
+        self._loop(step, alarms, last, stop)
+        return self._finish(step)
+
+    def _loop(self, step: Step, alarms: Alarms, last: int, stop: StopRequest) -> None:
+        settings = self.recipe.train
+        feeder = Feeder(self.recipe, step.round, self.pack, self.device, step.dtype, resident=self._resident())
+        clock = _Clock(self.done, self.seconds, step.images)
+        tick_step, tick_seconds = self.done, self.seconds
+        with torch.enable_grad():
+            for number, batches in enumerate(feeder.rounds(self.done, last), start=self.done):
+                step(number, batches)
+                self.done = number + 1
+                self.seconds = clock.seconds()
+                if clock.is_due():
+                    rate = clock.rate(self.done)
+                    self._emit(Progress(**self._at(), images_per_second=rate, seconds_left=(last - self.done) * step.images / rate))
+                ending = self.done == last or bool(stop)
+                if self.done % settings.log_every == 0 or ending:
+                    rate = (self.done - tick_step) * step.images / max(self.seconds - tick_seconds, 1e-9)
+                    tick_step, tick_seconds = self.done, self.seconds
+                    self._tick(step, alarms, rate)
+                if self.done % settings.sample_every == 0 or self.done == last:
+                    self._snapshot(step, alarms)
+                if self.done % settings.checkpoint_every == 0 or ending:
+                    self._checkpoint(step, alarms)
+                if stop and self.done < last:
+                    self._interrupted(stop)
+
+    def _resume(self, step: Step, alarms: Alarms) -> tuple[str, ...]:
+        remove_dead_writes(self.run.path)
+        found, notes = find_checkpoint(self.run.path)
+        if found is None:
+            self.run.samples.mkdir(exist_ok=True)
+            truncate_metrics(self.run.metrics, -1)
+            return notes
+        counters = load_checkpoint(found, step)
+        self.done, self.seconds = counters.step, counters.seconds
+        alarms.load(counters.alarms)
+        truncate_metrics(self.run.metrics, self.done)
+        for path in self.run.samples.glob("step-*.png"):
+            if _step_of(path) > self.done:
+                path.unlink()
+        return notes
+
+    def _resident(self) -> bool:
+        """Return whether the pack is kept whole on the device."""
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            return self.pack.nbytes < _SHARE_OF_DEVICE * free
+        return self.pack.nbytes <= _RESIDENT_ON_CPU
+
+    # ------------------------------------------------------------------------------------------ what happens at intervals
+
+    def _tick(self, step: Step, alarms: Alarms, rate: float) -> None:
+        statistics = step.statistics.read()
+        bad = int(step.first_bad_step)
+        if bad >= 0:
+            self._not_finite(bad, first_not_finite(step) or "a loss")
+        statistics |= {f"lr/{network}": value for network, value in step.learning_rates.items()}
+        tick = Tick(**self._at(), statistics=statistics, images_per_second=rate, seconds=self.seconds)
+        self._emit(tick)
+        for alarm in alarms(tick):
+            self._emit(alarm)
+
+    def _snapshot(self, step: Step, alarms: Alarms) -> None:
+        z, label = fixed_latents(
+            self.recipe, SNAPSHOT_IMAGES, Stream.SNAPSHOT, Stream.SNAPSHOT_LABEL, self.device, step.dtype
+        )
+        generator = self._standing(step)
+        with torch.no_grad():
+            parts = [_draw(generator, *part) for part in in_batches(z, label, SNAPSHOT_IMAGES)]
+        images = to_uint8(torch.cat(parts).float().cpu())
+        path = self.run.samples / f"step-{self.done:08d}.png"
+        save_png(grid(images), path)
+        event = Samples(**self._at(), path=path, images=images, diversity=diversity(images))
+        self._emit(event)
+        for alarm in alarms(event):
+            self._emit(alarm)
+
+    def _checkpoint(self, step: Step, alarms: Alarms) -> None:
+        if name := first_not_finite(step):
+            self._not_finite(self.done - 1, name)
+        counters = Counters(self.done, self.seconds, alarms.state())
+        path, size = save_checkpoint(self.run.path, step, counters, self.recipe.train.keep)
+        self._emit(Checkpoint(**self._at(), path=path, bytes=size))
+
+    def _standing(self, step: Step) -> nn.Module:
+        """Return a copy of the generator to judge, in eval mode, with batch-norm statistics that are its own."""
+        generator = copy.deepcopy(step.best_generator).eval().requires_grad_(False)
+        z, label = fixed_latents(
+            self.recipe, STATISTICS_IMAGES, Stream.STATISTICS, Stream.STATISTICS_LABEL, self.device, step.dtype
+        )
+        estimate_batch_statistics(generator, in_batches(z, label, 128))
+        return generator
+
+    # ------------------------------------------------------------------------------------------ ends
+
+    def _finish(self, step: Step) -> TrainingResult:
+        pictures = self._draw_pictures()
+        config = ModelConfig(
+            self.recipe,
+            "ema" if step.ema is not None else "raw",
+            self.done,
+            self._at()["kimg"],
+            dict(self.run.facts.data) | {"classes": list(self.pack.classes)},
+        )
+        rows = [row for row in read_metrics(self.run.metrics) if row["event"] == "tick"]
+        statistics = rows[-1]["statistics"] if rows else {}
+        with atomic_folder(self.run.model, replace=self.run.model.exists()) as folder:
+            save_model(folder, config, self._standing(step), step.discriminator)
+            metrics = {"schema_version": 1, "step": self.done, "kimg": self._at()["kimg"], "training": statistics}
+            (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            sampler = TorchSampler(load_model(folder), device=str(self.device))
+            images = to_uint8(sampler.sample(np.arange(SNAPSHOT_IMAGES), labels=self._grid_labels()))
+            save_png(grid(images), folder / "samples.png")
+            (folder / "README.md").write_text(model_card(config, statistics), encoding="utf-8")
+        pictures["samples"] = self.run.model / "samples.png"
+        self._emit(
+            Ended(
+                **self._at(),
+                run=self.run.path,
+                model=self.run.model,
+                seconds=self.seconds,
+                reason="done",
+                pictures=pictures,
+            )
+        )
+        return TrainingResult(self.run.path, self.run.model, self.done, self._at()["kimg"], self.seconds, pictures)
+
+    def _draw_pictures(self) -> dict[str, Path]:
+        frames = sorted(self.run.samples.glob("step-*.png"), key=_step_of)
+        images = self.step.images if self.step is not None else 0
+        captions = [f"step {_step_of(path):,}   {_step_of(path) * images / 1000:,.0f} kimg" for path in frames]
+        pictures = {"evolution": self.run.path / "evolution.gif", "curves": self.run.path / "curves.png"}
+        save_evolution(frames, captions, pictures["evolution"])
+        save_curves(
+            read_metrics(self.run.metrics),
+            pictures["curves"],
+            data_diversity=self._data_diversity(),
+            title=self.recipe.name,
+        )
+        return pictures
+
+    def _interrupted(self, stop: StopRequest) -> None:
+        self._emit(Ended(**self._at(), run=self.run.path, model=None, seconds=self.seconds, reason="interrupted"))
+        name = stop.signal.name if stop.signal is not None else "a signal"
+        raise InterruptedTraining(
+            f"Stopped by {name} after step {self.done:,}; a checkpoint was written.",
+            f"Go on with: ganzoo train --resume {self.run.path}",
+        )
+
+    def _not_finite(self, number: int, name: str) -> None:
+        self._emit(Ended(**self._at(), run=self.run.path, model=None, seconds=self.seconds, reason="not_finite"))
+        kept, _ = find_checkpoint(self.run.path)
+        last = f"The last good checkpoint, {kept.name}, is kept. " if kept is not None else ""
+        raise NotFiniteError(
+            f"NaN or Inf at step {number:,}: {name} is not finite.",
+            f"{last}Try a lower optimizer.lr, --precision fp32 or a gradient penalty in a new run.",
+        )
+
+    # ------------------------------------------------------------------------------------------ small things
+
+    def _emit(self, event: Event) -> None:
+        for reporter in self.reporters:
+            reporter(event)
+
+    def _at(self) -> dict[str, int | float]:
+        images = self.step.images if self.step is not None else 0
+        return {"step": self.done, "kimg": self.done * images / 1000.0}
+
+    def _grid_labels(self) -> np.ndarray | None:
+        classes = self.recipe.data.num_classes
+        return np.arange(SNAPSHOT_IMAGES) % classes if classes else None
+
+    def _data_diversity(self) -> float:
+        chosen = np.linspace(0, len(self.pack) - 1, min(_DATA_SAMPLE, len(self.pack))).astype(np.int64)
+        return diversity(self.pack.gather(chosen).numpy())
+
+
+class _Clock:
+    """Seconds of training over all resumptions, and the rate over the last few of them."""
+
+    def __init__(self, done: int, seconds: float, images_per_step: int) -> None:
+        self._start = time.monotonic() - seconds
+        self._images = images_per_step
+        self._marks: deque[tuple[float, int]] = deque([(seconds, done)])
+        self._shown = seconds
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def is_due(self) -> bool:
+        """Return whether it is time to show progress again."""
+        now = self.seconds()
+        if now - self._shown < _PROGRESS_SECONDS:
+            return False
+        self._shown = now
+        return True
+
+    def rate(self, done: int) -> float:
+        """Return images per second over the last seconds."""
+        now = self.seconds()
+        self._marks.append((now, done))
+        while len(self._marks) > 2 and now - self._marks[1][0] > _RATE_SECONDS:
+            self._marks.popleft()
+        then, before = self._marks[0]
+        return max((done - before) * self._images / max(now - then, 1e-9), 1e-9)
+
+
+@contextmanager
+def _settings(recipe: Recipe) -> Iterator[None]:
+    """Within it, torch's global switches are as the recipe asks; afterwards as they were."""
+    was = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(recipe.train.deterministic)
+    torch.backends.cudnn.benchmark = not recipe.train.deterministic
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was[0])
+        torch.backends.cudnn.benchmark = was[1]
+
+
+def _draw(generator: nn.Module, z: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:
+    out: torch.Tensor = generator(z) if label is None else generator(z, label)
+    return out
+
+
+def _count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))

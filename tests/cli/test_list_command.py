@@ -1,0 +1,100 @@
+"""`ganzoo list`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from ganzoo.cli.main import root
+
+from ganzoo import registry
+from ganzoo.recipes import describe_recipe, list_recipes
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two entry points of a package that is not ganzoo's: a recipe and an objective that cannot be loaded."""
+    recipe = tmp_path / "their-recipe.toml"
+    recipe.write_text("# Their recipe.\nschema_version = 1\n", encoding="utf-8")
+    (tmp_path / "their_package.py").write_text(f"recipe = {str(recipe)!r}\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    points = {
+        "ganzoo.recipes": [("their-recipe", "their_package:recipe"), ("their-lost-recipe", "their_package:lost")],
+        "ganzoo.objectives": [("their-objective", "their_absent_package:Objective")],
+    }
+    monkeypatch.setattr(
+        registry,
+        "_entry_points",
+        lambda group: tuple(importlib.metadata.EntryPoint(name, at, group) for name, at in points.get(group, [])),
+    )
+
+
+def listed(*arguments: str) -> list[str]:
+    done = CliRunner().invoke(root, ["list", *arguments])
+    assert (done.exit_code, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_the_recipes_are_listed_with_their_descriptions() -> None:
+    header, *lines = listed()
+    assert header.split() == ["recipe", "what", "it", "is"]
+    assert [line.split()[0] for line in lines] == list_recipes()
+    assert any(line.endswith(describe_recipe("dcgan-lsun")) for line in lines)
+
+
+def test_a_pattern_is_a_part_of_the_name_or_a_shell_pattern() -> None:
+    def names(*arguments: str) -> list[str]:
+        return [line.split()[0] for line in listed(*arguments)[1:]]
+
+    assert names("mnist") == [name for name in list_recipes() if "mnist" in name]
+    assert names("*mnist") == [name for name in list_recipes() if name.endswith("mnist")]
+    assert 0 < len(names("*mnist")) < len(names("mnist"))
+
+
+def test_nothing_alike_is_an_error_with_the_nearest() -> None:
+    done = CliRunner().invoke(root, ["list", "dcgan-digts"])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("ganzoo: error: No recipe is named like 'dcgan-digts'. Did you mean 'dcgan-digits'")
+
+
+@pytest.mark.parametrize("kind", ["generator", "discriminator", "objective", "penalty", "source"])
+def test_every_kind_is_listed_with_what_it_is(kind: str) -> None:
+    value = json.loads("\n".join(listed("--kind", kind, "--json")))
+    assert value["kind"] == kind
+    known = getattr(registry, {"penalty": "penalties"}.get(kind, f"{kind}s"))
+    own = [entry for entry in value["entries"] if entry["origin"] == "ganzoo"]
+    assert [entry["name"] for entry in own] == [entry.name for entry in known.entries() if entry.origin == "ganzoo"]
+    assert all(entry["description"] and entry["broken"] is None for entry in own)
+
+
+@pytest.mark.usefixtures("plugins")
+def test_what_other_packages_add_is_listed_with_their_name() -> None:
+    header, *lines = listed()
+    assert header.split()[:2] == ["recipe", "from"]
+    line = next(line for line in lines if line.startswith("their-recipe"))
+    assert line.split() == ["their-recipe", "their_package", "Their", "recipe."]
+    assert next(line for line in lines if line.startswith("dcgan-lsun")).split()[1] == "ganzoo"
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize(("kind", "name"), [("recipe", "their-lost-recipe"), ("objective", "their-objective")])
+def test_what_is_broken_is_listed_with_the_reason_and_breaks_nothing(kind: str, name: str) -> None:
+    entries = json.loads("\n".join(listed("--kind", kind, "--json")))["entries"]
+    broken = {entry["name"]: entry["broken"] for entry in entries if entry["broken"] is not None}
+    assert list(broken) == [name]
+    assert "cannot be loaded" in broken[name]
+    assert len(entries) > 1
+    assert any("broken: The" in line for line in listed("--kind", kind))
+
+
+def test_listing_recipes_does_not_import_torch() -> None:
+    import subprocess
+    import sys
+
+    script = "import sys\nfrom ganzoo.cli.main import root\ntry: root.main(['list'])\nexcept SystemExit: pass\n"
+    script += "print('torch' in sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, encoding="utf-8")
+    assert done.stderr.strip() == "False"

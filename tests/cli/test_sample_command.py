@@ -1,0 +1,158 @@
+"""`ganzoo sample`."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from ganzoo.cli.main import root
+from ganzoo.cli.sample import parse_labels
+from PIL import Image
+
+from ganzoo.errors import UsageError
+from ganzoo.models import load_model
+from ganzoo.pictures import to_uint8
+from ganzoo.sampling import TorchSampler, labels_of
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def sample(*arguments: object) -> Result:
+    done = CliRunner().invoke(root, ["sample", "--device", "cpu", *map(str, arguments)])
+    assert done.exit_code == 0, done.stderr
+    return done
+
+
+def test_the_newest_run_is_used_and_named_and_the_path_printed(model: Make) -> None:
+    old, new = model(name="00000-tiny"), model(name="00001-tiny")
+    os.utime(old / "model" / "config.json", (1e9, 1e9))
+    done = sample()
+    assert done.stdout == "samples.png\n"
+    assert done.stderr.startswith(f"Using the newest run, {Path('runs') / new.name}.\n64 images in ")
+    with Image.open("samples.png") as image:
+        assert image.width == image.height > 8 * 8
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_the_pixels_are_the_samplers_whatever_the_batch(model: Make, classes: int) -> None:
+    run = model(classes)
+    seeds = np.array([5, 3, 4, 900], dtype=np.uint64)
+    expected = to_uint8(TorchSampler(load_model(run / "model"), device="cpu").sample(seeds))
+    for batch_size in (1, 3, 64):
+        sample(run, "--seeds", "5,3-4,900", "--out", "a.npz", "--batch-size", batch_size)
+        with np.load("a.npz") as arrays:
+            assert arrays["seeds"].tolist() == seeds.tolist()
+            assert np.abs(arrays["images"].astype(int) - expected).max() <= 1
+            if classes:
+                assert arrays["labels"].tolist() == labels_of(seeds, classes).tolist()
+
+
+def test_labels_are_taken_in_turn(model: Make) -> None:
+    sample(model(4), "--seeds", "0-4", "--labels", "3,0-1", "--out", "a.npz")
+    with np.load("a.npz") as arrays:
+        assert arrays["labels"].tolist() == [3, 0, 1, 3, 0]
+        assert arrays["seeds"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_each_draws_every_seed_with_every_class(model: Make) -> None:
+    sample(model(3), "--seeds", "7-8", "--labels", "each", "--out", "all/")
+    assert sorted(path.name for path in Path("all").iterdir()) == [
+        f"seed{seed:08d}_label{label}.png" for seed in (7, 8) for label in range(3)
+    ]
+
+
+def test_a_zip_has_stylegans_labels(model: Make) -> None:
+    sample(model(3), "--seeds", "0-4", "--labels", "2", "--out", "a.zip", "--batch-size", 2)
+    with zipfile.ZipFile("a.zip") as archive:
+        labels = json.loads(archive.read("dataset.json"))["labels"]
+        assert labels == [[f"00000/img{index:08d}.png", 2] for index in range(5)]
+
+
+def test_json_is_the_only_thing_on_standard_output(model: Make) -> None:
+    run = model(3)
+    done = sample("--json", "--seeds", "0-9", "--out", "images.zip")
+    value = json.loads(done.stdout)
+    assert (value["images"], value["kind"], value["out"], value["num_classes"]) == (10, "zip", "images.zip", 3)
+    assert Path(value["model"]).resolve() == (run / "model").resolve()
+    assert "Using the newest run" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--out", "a.jpg"], "Images cannot be written to 'a.jpg'"),
+        (["--seeds", "-3"], "neither a number nor a range"),
+        (["--seeds", "9-3"], "goes backwards"),
+        (["--seeds", str(2**64)], "seeds are below 2^64"),
+        (["--seeds", "one"], "neither a number nor a range"),
+        (["--seeds", "0-9999999"], "too many for one picture"),
+        (["--labels", "0"], "This model knows no classes"),
+        (["--batch-size", "0"], "Invalid value for '--batch-size'"),
+        (["--device", "tpu"], "'tpu' is none of auto, cpu, cuda, cuda:N"),
+        (["nowhere"], "There is no run or model folder nowhere"),
+        (["dcgan-digits"], "The recipe 'dcgan-digits' has no published weights"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line_and_writes_nothing(model: Make, arguments: list[str], said: str) -> None:
+    model()
+    done = CliRunner().invoke(root, ["sample", *arguments])
+    assert (done.exit_code, done.stdout) == (2, "")
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("ganzoo: error: ")
+    assert said in line
+    assert not list(Path.cwd().glob("*.png"))
+
+
+def test_labels_beyond_the_models_classes_are_refused(model: Make) -> None:
+    model(3)
+    done = CliRunner().invoke(root, ["sample", "--labels", "3"])
+    assert done.exit_code == 2
+    assert "there is no class 3. The classes are 0 to 2." in done.stderr
+
+
+def test_without_any_run_it_says_what_to_do() -> None:
+    done = CliRunner().invoke(root, ["sample"])
+    assert done.exit_code == 2
+    assert "no finished run in runs. Name one, or train: ganzoo train dcgan-digits" in done.stderr
+
+
+def test_an_interruption_leaves_no_file(model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    model()
+    draw = TorchSampler.sample
+    calls: list[int] = []
+
+    def interrupted(self: TorchSampler, seeds: object, labels: object = None, batch_size: int = 64) -> object:
+        calls.append(1)
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return draw(self, seeds, labels, batch_size)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TorchSampler, "sample", interrupted)
+    before = sorted(Path.cwd().iterdir())
+    done = CliRunner().invoke(root, ["sample", "--out", "a.zip", "--batch-size", "8"])
+    assert done.exit_code == 1
+    assert done.stderr.endswith("ganzoo: error: Stopped by Ctrl-C.\n")
+    assert sorted(Path.cwd().iterdir()) == before
+
+
+@pytest.mark.parametrize("text", ["", "a", "1,,2", "-1", "1-", "9999999999"])
+def test_labels_that_are_no_classes_are_not_understood(text: str) -> None:
+    with pytest.raises(UsageError, match="is not understood"):
+        parse_labels(text, 10)
+
+
+def test_a_range_of_labels_that_runs_backwards_is_refused() -> None:
+    assert parse_labels("2-4, 0", 10).tolist() == [2, 3, 4, 0]
+    with pytest.raises(UsageError, match="runs backwards"):
+        parse_labels("4-2", 10)
