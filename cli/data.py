@@ -202,6 +202,12 @@ def _write_grid(source: Source, request: DataRequest, path: str) -> str:
     return path
 
 
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def _print(described: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.result_json(described)
@@ -210,9 +216,7 @@ def _print(described: dict[str, Any], as_json: bool) -> None:
     if (size := shown.pop("image_size", None)) is not None:
         shown["size"] = f"{size}×{size}×{shown.pop('channels')}, {output.size_of(shown.pop('bytes'))}"
     examples = shown.pop("skipped_examples")
-    rows = [
-        (key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)) for key, value in shown.items()
-    ]
+    rows = [(key.replace("_", " "), _cell(value)) for key, value in shown.items()]
     rows += [("", f"{one['name']}: {one['reason']}") for one in examples]
     classes = described["classes"] or {}
     rows += [("classes", f"{len(classes):,}")] if classes else []

@@ -114,7 +114,8 @@ def command(
         )
         return
     output.result(out)
-    output.note(f"{count:,} image{'s' if count > 1 else ''} in {output.duration(seconds)}.")
+    took = f"{seconds:.1f} s" if seconds < 10 else output.duration(seconds)
+    output.note(f"{count:,} image{'s' if count > 1 else ''} in {took}.")
 
 
 def choose(seeds: Seeds, labels: str | None, num_classes: int) -> tuple[Seeds, Labels | None, int | None]:

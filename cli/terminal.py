@@ -36,15 +36,11 @@ class TerminalReporter:
 
     Args:
         console: where to write; standard error if left out.
-        data: what the user named as data, for the header.
         clock: seconds that only go forward; for tests.
     """
 
-    def __init__(
-        self, console: Console | None = None, *, data: str | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console or Console(file=sys.stderr, highlight=False, emoji=False, markup=False)
-        self._data = data
         self._clock = clock
         self._live: Live | None = None
         self._drawn = clock() - PLAIN_SECONDS + _FIRST_PLAIN_SECONDS
@@ -52,6 +48,7 @@ class TerminalReporter:
         self._progress: Progress | None = None
         self._tick: Tick | None = None
         self._run = Path()
+        self._packing = False
 
     def __enter__(self) -> TerminalReporter:
         return self
@@ -74,6 +71,8 @@ class TerminalReporter:
     def packing(self, progress: PackProgress) -> None:
         """Show how far the packing of the data is."""
         line = _pack_line(progress)
+        if not self._packing:
+            self._packing, self._drawn = True, self._clock() - PLAIN_SECONDS + _FIRST_PLAIN_SECONDS
         if self.console.is_terminal:
             self._draw(_with_bar(line, progress.done, progress.total or 0, self.console, self._ascii))
         elif self._is_time(PLAIN_SECONDS):
@@ -116,7 +115,8 @@ class TerminalReporter:
         self.close()
         self._started, self._run = event, event.run
         epochs = event.total_kimg * 1000 / event.images if event.images else 0.0
-        images = f"{event.images:,} images" + (f" of {self._data}" if self._data else "")
+        data = _data_of(event.run)
+        images = f"{event.images:,} images" + (f" of {data}" if data else "")
         networks = ", ".join(f"{name} {output.count(number)}" for name, number in event.parameters.items())
         length = f"{event.total_kimg:,.6g} kimg = {event.total_steps:,} steps = {_epochs(epochs)}"
         title = f"{event.recipe}, " + (f"going on from {_kimg(event.kimg)} kimg" if event.resumed else "a new training")
@@ -154,7 +154,7 @@ class TerminalReporter:
 
     def _parts(self, event: Event, form: int) -> str:
         total = self._started.total_kimg if self._started else math.nan
-        parts = [f"{_kimg(event.kimg)}/{total:,.6g} kimg"]
+        parts = [f"{_kimg(event.kimg)}/{_kimg(total)} kimg"]
         rate = self._progress or self._tick
         if rate is not None:
             parts.append(f"{rate.images_per_second:,.0f} {('images/s', 'images/s', 'img/s')[form]}")
@@ -217,6 +217,13 @@ def _with_bar(line: str, done: float, total: float, console: Console, ascii_only
         full, empty = ("=", "-") if ascii_only else ("━", "━")
         text.append(full * filled, style="green").append(empty * (room - filled), style="bright_black").append("  ")
     return text.append(line)
+
+
+def _data_of(run: Path) -> str | None:
+    """Return where a run's images come from, as its folder says."""
+    from ganzoo.training.run import is_run, open_run
+
+    return open_run(run).facts.data.get("description") if is_run(run) else None
 
 
 def _pack_line(progress: PackProgress) -> str:

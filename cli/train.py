@@ -89,7 +89,7 @@ def command(recipe: str | None, as_json: bool, dry_run: bool, **options: Any) ->
         return
     from .terminal import TerminalReporter
 
-    with TerminalReporter(data=options["data"]) as reporter:
+    with TerminalReporter() as reporter:
         reporter.status("Loading PyTorch ...")
         from ganzoo.training.api import train
 
@@ -166,7 +166,7 @@ def _show_result(result: TrainingResult) -> None:
     _show(
         ("run", str(result.run)),
         *([("model", str(result.model))] if result.model else []),
-        *((name, str(path)) for name, path in result.pictures.items()),
+        *((name, str(path)) for name, path in sorted(result.pictures.items(), key=lambda item: item[0] != "samples")),
     )
     longer = max(1, round(2 * result.kimg, 1 if result.kimg < 10 else None))
     output.note("\nNext:")

@@ -146,5 +146,6 @@ def check(recipe: Recipe, where: str) -> None:
         raise RecipeError(
             f"{where}: the objective {recipe.objective.name!r} has no minimum while nothing bounds the "
             "discriminator's slope.",
-            'Add a [[penalty]], e.g. where = "line", rule = "one_centered", weight = 10, or set discriminator.norm = "spectral".',
+            'Add a [[penalty]], e.g. where = "line", rule = "one_centered", weight = 10, '
+            'or set discriminator.norm = "spectral".',
         )

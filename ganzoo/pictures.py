@@ -226,7 +226,7 @@ def _palette(pages: list[Image.Image]) -> Image.Image:
 # ------------------------------------------------------------------ training curves
 
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#1f6fb4", "#e07b1a", "#2a9d4a", "#c8102e", "#777777"
-_SMOOTHING = 0.04  # of all points: the width of the moving mean
+_SMOOTHING = 0.04  # of all points: how far the moving mean reaches to each side
 _FEW = 12  # points: fewer are drawn as they are
 
 Curve = tuple[str, str, npt.NDArray[np.float64], npt.NDArray[np.float64]]  # label, colour, kimg, values
@@ -237,8 +237,8 @@ def save_curves(
 ) -> None:
     """Write a PNG of curves over kimg: losses, logits, D's accuracy, diversity, gradients, and penalties or speed.
 
-    Each curve is drawn faintly as measured and boldly as a moving mean (of values held to their 1 % and 99 % quantiles,
-    so that a single outlier does not bend it); alarms are dotted red lines.
+    Diversity is drawn as measured; every other curve faintly so, and boldly as a moving mean (of values held to their
+    1 % and 99 % quantiles, so that a single outlier does not bend it). Alarms are dotted red lines.
 
     Args:
         metrics: rows of metrics.jsonl, as `ganzoo.training.reporters.read_metrics` returns them.
@@ -289,9 +289,8 @@ def _draw(figure: Figure, metrics: Sequence[Mapping[str, Any]], data_diversity: 
     _panel(panels[0], losses, "Losses", "loss")
     _panel(panels[1], logits, "Discriminator's logits (mean)", "logit")
     _panel(panels[2], accuracy, "Discriminator's accuracy", "share judged rightly", limits=(0.0, 1.0))
-    _panel(
-        panels[3], spread, "Diversity of fixed-z samples", "mean pairwise distance (RMS)", data_diversity, (0.0, None)
-    )
+    distance = "mean pairwise distance (RMS)"
+    _panel(panels[3], spread, "Diversity of fixed-z samples", distance, data_diversity, (0.0, None), raw=True)
     _panel(panels[4], gradients, "Gradient norms", "norm over all parameters", logarithmic=True)
     if penalties:
         _panel(panels[5], penalties, "Penalties (unweighted)", "penalty", logarithmic=True)
@@ -321,6 +320,7 @@ def _panel(
     level: float | None = None,
     limits: tuple[float | None, float | None] = (None, None),
     logarithmic: bool = False,
+    raw: bool = False,
 ) -> None:
     panel.set_title(title, fontsize=11)
     panel.set_ylabel(label)
@@ -333,7 +333,7 @@ def _panel(
         return
     seen = [] if level is None else [level]
     for name, colour, kimg, values in curves:
-        if len(values) < _FEW:
+        if raw or len(values) < _FEW:
             panel.plot(kimg, values, color=colour, linewidth=1.8, marker="o", markersize=4, label=name)
             seen += values.tolist()
         else:

@@ -342,6 +342,8 @@ def options_model(factory: Callable[..., Any], given: Iterable[str], kind: str) 
             )
         if name in given:
             continue
+        if name.startswith("_"):
+            raise PluginError(f"{title} has an argument {name!r} that no recipe can hold.", "Give it a public name.")
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[name] = (hints.get(name, Any), default)
         try:

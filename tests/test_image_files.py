@@ -129,9 +129,14 @@ def test_the_same_images_give_the_same_bytes(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_an_interruption_leaves_what_was_there_before(tmp_path: Path, name: str, error: type[BaseException]) -> None:
     (tmp_path / name).write_bytes(b"before")
-    with pytest.raises(error), open_writer(tmp_path / name, len(GREY)) as writer:
-        writer.add(GREY[:2], SEEDS[:2], LABELS[:2])
-        raise error
+
+    def interrupted() -> None:
+        with open_writer(tmp_path / name, len(GREY)) as writer:
+            writer.add(GREY[:2], SEEDS[:2], LABELS[:2])
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
     assert [one.name for one in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_bytes() == b"before"
 

@@ -1,4 +1,4 @@
-"""Randomness as data: Philox against its authors' vectors, the distributions, and independence of how a batch is split."""
+"""Randomness as data: Philox against its authors' vectors, the distributions, independence of how a batch is split."""
 
 from __future__ import annotations
 

@@ -12,9 +12,8 @@ from typing import Any
 import click.testing
 import numpy as np
 import pytest
-from PIL import Image
-
 from ganzoo.cli.main import root
+from PIL import Image
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -60,8 +59,8 @@ def test_pack_reports_what_was_packed_and_info_tells_the_same(tmp_path: Path) ->
 
 def test_pack_into_a_folder_of_ones_own_with_every_option(tmp_path: Path) -> None:
     out = tmp_path / "mine"
-    options = "--image-size 6 --channels 1 --crop none --resize box --max-images 2 --out".split()
-    packed = run_json("pack", str(images(tmp_path)), *options, str(out))
+    looks = ["--image-size", "6", "--channels", "1", "--crop", "none", "--resize", "box"]
+    packed = run_json("pack", str(images(tmp_path)), *looks, "--max-images", "2", "--out", str(out))
     assert Path(packed["path"]) == out
     assert np.load(out / "images.npy").shape == (2, 6, 6, 1)
     assert json.loads((out / "manifest.json").read_text())["request"] == {
@@ -118,7 +117,8 @@ def test_errors_are_one_line_with_their_exit_code(arguments: tuple[str, ...], co
 def test_help_does_not_import_torch() -> None:
     code = (
         "import sys, click.testing; from ganzoo.cli.main import root;"
-        "results = [click.testing.CliRunner().invoke(root, ['data', *more, '--help']) for more in ([], ['pack'], ['info'])];"
+        "run = click.testing.CliRunner().invoke;"
+        "results = [run(root, ['data', *more, '--help']) for more in ([], ['pack'], ['info'])];"
         "assert all(result.exit_code == 0 and 'SOURCE' in result.output for result in results);"
         "assert not {'torch', 'PIL', 'numpy'} & set(sys.modules)"
     )

@@ -76,12 +76,12 @@ def written(console: Console) -> str:
 
 def test_the_header_tells_all_that_one_wants_to_know(screen: Callable[..., Console]) -> None:
     console = screen(terminal=False)
-    TerminalReporter(console, data="digits")(STARTED)
+    TerminalReporter(console)(STARTED)
     assert written(console).splitlines() == [
         "dcgan-digits, a new training",
         f"  run         {RUN}",
         "  device      cpu, fp32",
-        "  data        1,797 images of digits",
+        "  data        1,797 images",
         "  parameters  generator 1.035 M, discriminator 662 k",
         "  length      200 kimg = 3,125 steps = 111 epochs",
         f"  samples     {RUN / 'samples'}",
@@ -110,7 +110,7 @@ def test_without_a_terminal_lines_are_plain_and_rare(screen: Callable[..., Conso
     lines = text.splitlines()[before:]
     assert len(lines) == 1 + int(59 // PLAIN_SECONDS)
     assert lines[-1].startswith(
-        "2.94/200 kimg  662 images/s  2 min 11 s left  loss D 0.891 G 2.131  D is right on real 81%"
+        "2.94/200.0 kimg  662 images/s  2 min 11 s left  loss D 0.891 G 2.131  D is right on real 81%"
     )
     assert "\x1b" not in text
     assert "\r" not in text
@@ -177,11 +177,13 @@ def test_packing_shows_how_far_it_is(screen: Callable[..., Console], clock: Cloc
     for terminal in (True, False):
         console = screen(terminal=terminal)
         reporter = TerminalReporter(console, clock=clock)
+        reporter.packing(PackProgress(1, 2000, 0, 250.0))
         clock.now += PLAIN_SECONDS
         reporter.packing(PackProgress(500, 2000, 3, 250.0))
         line = render(written(console))[-1]
         assert line.endswith("packing 500/2,000 images  250 images/s  6 s left  3 skipped")
         assert line.startswith("━" if terminal else "packing")
+        assert terminal or len(written(console).splitlines()) == 1  # what is over at once needs no line
         reporter.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable
 from typing import get_type_hints
 
@@ -168,9 +169,7 @@ def test_logits_of_another_shape_are_refused_instead_of_broadcast(objective: Obj
         lambda: objective.discriminator_loss(bad, good),
         lambda: objective.generator_loss(bad, good),
     ):
-        with pytest.raises(
-            ValueError, match=r"logits must be one number an image.*" + str(shape).replace("(", r"\(")[:3]
-        ):
+        with pytest.raises(ValueError, match="logits must be one number an image.*" + re.escape(str(shape))):
             call()
 
 
@@ -245,7 +244,7 @@ def test_label_smoothing_out_of_range_is_refused(value: float) -> None:
 
 
 def test_least_squares_with_one_target_for_both_is_refused() -> None:
-    with pytest.raises(ValueError, match="both 1.0"):
+    with pytest.raises(ValueError, match="are both"):
         LeastSquares(a=1.0)
 
 

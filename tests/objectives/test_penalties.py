@@ -18,6 +18,7 @@ from ganzoo.registry import penalties
 
 PLACES = ("real", "fake", "line", "around_real")
 RULES = ("zero_centered", "one_centered", "lipschitz")
+CASES = list(itertools.product(PLACES, RULES))
 SEED = 7
 SHAPE = (3, 4, 5)
 
@@ -77,7 +78,7 @@ class SmallNet(nn.Module):
         return torch.tanh(image.flatten(1) @ self.first.to(image.dtype)) @ self.second.to(image.dtype)
 
 
-@pytest.mark.parametrize(("where", "rule"), itertools.product(PLACES, RULES))
+@pytest.mark.parametrize(("where", "rule"), CASES)
 @pytest.mark.parametrize("slope", [0.05, 1.5])
 def test_the_penalty_of_a_quadratic_discriminator_is_known(where: str, rule: str, slope: float) -> None:
     inputs = inputs_for(quadratic(slope))
@@ -87,7 +88,7 @@ def test_the_penalty_of_a_quadratic_discriminator_is_known(where: str, rule: str
     assert penalty.tolist() == pytest.approx(expected, rel=1e-10, abs=1e-14)
 
 
-@pytest.mark.parametrize(("where", "rule"), itertools.product(PLACES, RULES))
+@pytest.mark.parametrize(("where", "rule"), CASES)
 def test_its_gradient_in_the_parameters_is_the_finite_difference(where: str, rule: str) -> None:
     network = SmallNet()
     penalty = GradientPenalty(where=where, rule=rule)  # type: ignore[arg-type]
@@ -111,7 +112,7 @@ def test_its_gradient_in_the_parameters_is_the_finite_difference(where: str, rul
             assert slope == pytest.approx((above - below) / (2 * step), rel=1e-5, abs=1e-9)
 
 
-@pytest.mark.parametrize(("where", "rule"), itertools.product(PLACES, RULES))
+@pytest.mark.parametrize(("where", "rule"), CASES)
 def test_the_norm_is_each_samples_own_and_not_the_batchs(where: str, rule: str) -> None:
     # A norm over the whole batch grows with the batch, and moves with every batch-mate.
     network = SmallNet()
@@ -151,7 +152,7 @@ def test_noise_around_real_images_is_of_each_images_own_spread() -> None:
     assert (moved[1:] < DRAGAN_NOISE * spread[1:, None]).all()
 
 
-@pytest.mark.parametrize(("where", "rule"), itertools.product(PLACES, RULES))
+@pytest.mark.parametrize(("where", "rule"), CASES)
 def test_a_gradient_of_zero_gives_a_finite_gradient(where: str, rule: str) -> None:
     weight = torch.zeros(math.prod(SHAPE), dtype=torch.float64, requires_grad=True)
     penalty = GradientPenalty(where=where, rule=rule)(inputs_for(lambda image: image.flatten(1) @ weight))  # type: ignore[arg-type]
@@ -161,7 +162,7 @@ def test_a_gradient_of_zero_gives_a_finite_gradient(where: str, rule: str) -> No
     assert weight.grad.isfinite().all()
 
 
-@pytest.mark.parametrize(("where", "rule"), itertools.product(PLACES, RULES))
+@pytest.mark.parametrize(("where", "rule"), CASES)
 def test_under_bfloat16_autocast_it_is_float32_and_near_the_exact_one(where: str, rule: str) -> None:
     exact = GradientPenalty(where=where, rule=rule)(inputs_for(SmallNet()))  # type: ignore[arg-type]
     network = nn.Sequential(
@@ -226,7 +227,7 @@ def test_unknown_places_and_rules_are_refused(wrong: dict[str, str]) -> None:
 
 
 def test_names_for_statistics_are_all_different() -> None:
-    names = {GradientPenalty(where=where, rule=rule).name for where, rule in itertools.product(PLACES, RULES)}  # type: ignore[arg-type]
+    names = {GradientPenalty(where=where, rule=rule).name for where, rule in CASES}  # type: ignore[arg-type]
     assert len(names) == 12
     assert "real_zero_centered" in names
 
