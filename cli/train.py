@@ -11,7 +11,8 @@ from . import output
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ganzoo.training.api import TrainingPlan, TrainingResult
+    from ganzoo.training.api import TrainingPlan
+    from ganzoo.training.trainer import TrainingResult
 
 
 class Device(click.ParamType[str]):

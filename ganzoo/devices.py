@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -65,3 +66,36 @@ def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractC
     if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Within it, a GPU multiplies float32 as float32: no TF32, which cuDNN's convolutions use by default.
+
+    Args:
+        device: where it matters; on the CPU nothing is changed.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    backends: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul)
+    was = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for backend, precision in zip(backends, was, strict=True):
+            backend.fp32_precision = precision
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed torch's own generators of the CPU and of one device; `torch.manual_seed` would seed every device's.
+
+    Args:
+        seed: in [0, 2^64).
+        device: "cpu", or a CUDA device with its index.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index].manual_seed(seed)

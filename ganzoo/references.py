@@ -41,6 +41,12 @@ def resolve_model(reference: str | os.PathLike[str] | None, runs: str | os.PathL
         return _newest(Path(runs))
     text = str(reference)
     path = Path(reference)
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # a name that is too long for the disk, holds a NUL, or may not be looked at
+        raise ModelReferenceError(f"{text[:80]!r} is no path: {getattr(error, 'strerror', None) or error}.") from error
     if (path / CONFIG).is_file():
         return ModelLocation(path)
     if (path / "model" / CONFIG).is_file():
@@ -54,7 +60,9 @@ def resolve_model(reference: str | os.PathLike[str] | None, runs: str | os.PathL
     if path.is_dir():
         raise ModelReferenceError(f"{text} is neither a run nor a model: it has no {CONFIG}.")
     if path.is_file():
-        raise ModelReferenceError(f"{text} is a file; a model is a folder with {CONFIG} and weights.", "Name the folder.")
+        raise ModelReferenceError(
+            f"{text} is a file; a model is a folder with {CONFIG} and weights.", "Name the folder."
+        )
     raise ModelReferenceError(f"There is no run or model folder {text}.", "`ganzoo list` shows the recipes to train.")
 
 
@@ -62,7 +70,8 @@ def _newest(runs: Path) -> ModelLocation:
     found = [path for path in runs.glob("*") if (path / "model" / CONFIG).is_file()] if runs.is_dir() else []
     if not found:
         raise ModelReferenceError(
-            f"No model was named, and there is no finished run in {runs}.", "Name one, or train: ganzoo train dcgan-digits"
+            f"No model was named, and there is no finished run in {runs}.",
+            "Name one, or train: ganzoo train dcgan-digits",
         )
     newest = max(found, key=lambda path: (path / "model" / CONFIG).stat().st_mtime_ns)
     return ModelLocation(newest / "model", f"Using the newest run, {newest}.")

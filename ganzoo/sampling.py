@@ -1,7 +1,8 @@
-"""Drawing images from seeds. A seed names one image: the same on torch and elsewhere, whatever it is drawn together with.
+"""Drawing images from seeds. A seed names one image: the same on torch and elsewhere, whatever is drawn beside it.
 
 Element j of the z of seed s is made of random word j of Philox4x32-10 with key s and counter (j div 4, 0, 0, 0); see
-`ganzoo.randomness` for the words and for how they become uniform or normal numbers. So z can be made anew in any language.
+`ganzoo.randomness` for the words and for how they become uniform or normal numbers. So z can be made anew in any
+language.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ganzoo.models import Model
 
 _MAX_SEEDS = 100_000_000
+_MAX_DIGITS = 20  # of 2^64
 _LABEL_STREAM = Stream.LABEL
 
 
@@ -26,14 +28,20 @@ def parse_seeds(text: str) -> npt.NDArray[np.uint64]:
     """Return the seeds of a text like "0-63" or "3,7,10-12", in its order.
 
     Raises:
-        UsageError: not such a text, a range that goes backwards, a seed of 2^64 or more, or over a hundred million seeds.
+        UsageError: not such a text, a range that goes backwards, a seed of 2^64 or more, or over a hundred million
+            seeds.
     """
     parts = []
     count = 0
-    for part in text.replace(" ", "").split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+    for part in (one.strip() for one in text.split(",")):
+        match = re.fullmatch(r"([0-9]+)(?:\s*-\s*([0-9]+))?", part)
         if match is None:
-            raise UsageError(f"{part!r} in the seeds {text!r} is neither a number nor a range.", "For example: 0-63 or 3,7,10-12")
+            raise UsageError(
+                f"{part[:80]!r} in the seeds {text[:80]!r} is neither a number nor a range.",
+                "For example: 0-63 or 3,7,10-12",
+            )
+        if max(len(number or "") for number in match.groups()) > _MAX_DIGITS:
+            raise UsageError(f"A seed of {text[:80]!r} is too large: seeds are below 2^64.")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise UsageError(f"The range of seeds {part} goes backwards.", f"Write {last}-{first}.")
@@ -47,8 +55,17 @@ def parse_seeds(text: str) -> npt.NDArray[np.uint64]:
 
 
 def seed_words(seeds: npt.ArrayLike, stream: int, count: int) -> npt.NDArray[np.int64]:
-    """Return random words keyed by seeds: (len(seeds), count); each seed is a key of its own, its sample's number is 0."""
-    wide = np.asarray(seeds, dtype=np.uint64)[:, None]
+    """Return random words keyed by seeds: (len(seeds), count); each seed is its own key, its sample's number is 0.
+
+    Args:
+        seeds: (n,), whole numbers in [0, 2^64).
+        stream: what the words are for.
+        count: words a seed.
+
+    Raises:
+        UsageError: seeds that are not such.
+    """
+    wide = _as_seeds(seeds)[:, None]
     key = ((wide & np.uint64(0xFFFFFFFF)).astype(np.int64), (wide >> np.uint64(32)).astype(np.int64))
     block = np.arange(-(-count // 4), dtype=np.int64)[None, :]
     zero = np.zeros((len(wide), block.shape[1]), dtype=np.int64)
@@ -63,6 +80,9 @@ def latents(seeds: npt.ArrayLike, latent_dim: int, prior: str) -> npt.NDArray[np
         seeds: (n,), whole numbers in [0, 2^64).
         latent_dim: length of z.
         prior: "uniform" on (-1, 1), or "normal".
+
+    Raises:
+        UsageError: seeds that are not such.
     """
     word = seed_words(seeds, Stream.SAMPLE, latent_dim + latent_dim % 2)
     z = 2.0 * uniforms(word) - 1.0 if prior == "uniform" else normals(word)
@@ -70,8 +90,18 @@ def latents(seeds: npt.ArrayLike, latent_dim: int, prior: str) -> npt.NDArray[np
 
 
 def labels_of(seeds: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.int64]:
-    """Return the labels of seeds where none are asked for: (len(seeds),), uniform on the classes, a function of each seed alone."""
+    """Return the labels of seeds where none are asked for: (len(seeds),), uniform, a function of each seed alone."""
     return (seed_words(seeds, _LABEL_STREAM, 1)[:, 0] * num_classes) >> 32
+
+
+def _as_seeds(seeds: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    given = np.asarray(seeds)
+    if given.size == 0:
+        return np.empty(0, dtype=np.uint64)
+    whole = given.dtype.kind in "iu" or all(type(one) is int for one in given.flat)  # large ones come as objects
+    if given.ndim != 1 or not whole or given.min() < 0 or given.max() >= 1 << 64:
+        raise UsageError("Seeds are a list of whole numbers from 0 to 2^64 - 1.", "For example: seeds=range(64).")
+    return given.astype(np.uint64)
 
 
 class TorchSampler:
@@ -107,14 +137,19 @@ class TorchSampler:
             batch_size: how many are drawn at once; it does not change the images beyond rounding.
 
         Raises:
-            UsageError: labels out of range, of the wrong number, or for a model that knows no classes.
+            UsageError: labels out of range, of the wrong number, or for a model that knows no classes; seeds that are
+                no whole numbers; `batch_size` below 1.
         """
         import torch
 
+        from ganzoo.devices import full_float32
+
+        if batch_size < 1:
+            raise UsageError(f"`batch_size` (={batch_size}) must be at least 1.")
         z = torch.from_numpy(latents(seeds, self.latent_dim, self.prior))
         label = self._labels(seeds, labels, len(z))
         images = np.empty((len(z), self.channels, self.image_size, self.image_size), dtype=np.float32)
-        with torch.inference_mode():
+        with torch.inference_mode(), full_float32(self.device):
             for first in range(0, len(z), batch_size):
                 part = slice(first, first + batch_size)
                 inputs = [z[part].to(self.device)]
@@ -123,16 +158,22 @@ class TorchSampler:
                 images[part] = self._generator(*inputs).float().cpu().numpy()
         return images
 
-    def _labels(self, seeds: npt.ArrayLike, labels: npt.ArrayLike | None, count: int) -> npt.NDArray[np.int64] | None:
+    def _labels(
+        self, seeds: npt.ArrayLike, labels: npt.ArrayLike | None, count: int
+    ) -> npt.NDArray[np.int64] | None:
         if self.num_classes == 0:
             if labels is not None:
                 raise UsageError("This model knows no classes.", "Leave the labels out.")
             return None
         if labels is None:
             return labels_of(seeds, self.num_classes)
-        chosen = np.asarray(labels, dtype=np.int64)
+        chosen = np.asarray(labels)
         if chosen.shape != (count,):
-            raise UsageError(f"There are {count} seeds, but labels of shape {chosen.shape}.", "Give one label for each seed.")
-        if len(chosen) and (chosen.min() < 0 or chosen.max() >= self.num_classes):
-            raise UsageError(f"A label is out of range: this model knows the classes 0 to {self.num_classes - 1}.")
-        return chosen
+            raise UsageError(
+                f"There are {count} seeds, but labels of shape {chosen.shape}.", "Give one label for each seed."
+            )
+        if count and (chosen.dtype.kind not in "iu" or chosen.min() < 0 or chosen.max() >= self.num_classes):
+            raise UsageError(
+                f"A label is out of range: this model knows the classes 0 to {self.num_classes - 1}, as whole numbers."
+            )
+        return chosen.astype(np.int64)

@@ -1,6 +1,7 @@
 """Tensors on disk: safetensors files that are the same bytes for the same tensors, read strictly.
 
-A file carries exactly one metadata key ("ganzoo"): with two or more, safetensors writes them in an order that changes from save to save.
+A file carries exactly one metadata key ("ganzoo"): with two or more, safetensors writes them in an order that changes
+from save to save.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from ganzoo.errors import WeightsError
@@ -31,11 +32,16 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
     Raises:
         OSError: it cannot be written.
     """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        save_file(plain, path, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-    except SafetensorError as error:  # it wraps the operating system's errors in its own
-        raise OSError(str(error)) from error
+    plain: dict[str, torch.Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        plain[name] = tensor.detach().cpu().contiguous()
+        storage = plain[name].untyped_storage().data_ptr()
+        if storage in storages:  # tied weights, which safetensors refuses to write twice
+            plain[name] = plain[name].clone()
+        storages.add(storage)
+    # Not its save_file, which gives files that only their owner may read, whatever the umask says.
+    path.write_bytes(save(plain, {METADATA_KEY: json.dumps(metadata, sort_keys=True)}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -51,7 +57,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     except FileNotFoundError:
         raise WeightsError(f"There is no file {path}.") from None
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path} cannot be read as safetensors: {reason}.", "Copy or download it again.") from error
     if not isinstance(metadata, dict):
         raise WeightsError(f"{path} has metadata that are not ganzoo's.")
@@ -59,7 +65,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def load_strictly(network: nn.Module, tensors: Mapping[str, torch.Tensor], where: str) -> None:
-    """Load a network's parameters and buffers; every one must be there, with its shape and kind of number, and nothing else.
+    """Load a network's parameters and buffers; each must be there, with its shape and kind of number, and no other.
 
     Args:
         network: what is loaded.

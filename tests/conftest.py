@@ -13,6 +13,10 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# Third parties' packages: their tests run where the packages are installed (tests/packaging).
+collect_ignore = ["plugin_package"]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the tests off the user's caches, and the user's settings off the tests."""

@@ -115,11 +115,15 @@ class Feeder:
         epochs = numbers // length
         indices = np.empty_like(numbers)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1) if len(numbers) else ():
-            if self._order[0] != epoch:
-                self._order = (epoch, permutation(length, self._seed, epoch))
             inside = epochs == epoch
-            indices[inside] = self._order[1][numbers[inside] % length]
+            indices[inside] = self._epoch_order(epoch)[numbers[inside] % length]
         return indices
+
+    def _epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
+        kept = self._order  # read once: the thread that fetches images ahead may be in another epoch than the one that asks for labels
+        if kept[0] != epoch:
+            kept = self._order = (epoch, permutation(len(self._pack), self._seed, epoch))
+        return kept[1]
 
     def _batch(self, step: int, part: Part, images: torch.Tensor | None) -> Batch:
         recipe = self._recipe

@@ -188,6 +188,11 @@ def test_noise_early_on_that_goes_away_is_no_collapse_where_the_data_are_known()
     assert raised(Alarms(0.55), history) == []
 
 
+def test_the_noise_of_an_untrained_generator_is_no_level_to_fall_from() -> None:
+    first = [samples(step, 1.4) for step in range(0, GRACE_STEPS, 100)]
+    assert raised(Alarms(), first + [samples(step, 0.4) for step in range(GRACE_STEPS, 5000, 500)]) == []
+
+
 def test_without_the_datas_diversity_a_deeper_fall_is_needed() -> None:
     before = [samples(step, 0.6) for step in range(500, 3000, 500)]
     assert raised(Alarms(), before + [samples(step, 0.25) for step in range(3000, 6000, 500)]) == []

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from ganzoo.errors import MissingDependencyError, RunError
-from ganzoo.training import reporters
 from ganzoo.training.events import Alarm, Checkpoint, Ended, Event, Progress, Samples, Started, Tick
 from ganzoo.training.reporters import (
     JsonLinesReporter,
@@ -207,7 +206,7 @@ def test_tensorboard_reads_scalars_grids_and_alarms_and_forgets_what_was_undone(
 
 
 def test_without_tensorboard_one_line_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporters.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert not TensorBoardReporter.available()
     with pytest.raises(MissingDependencyError, match="pip install"):
         TensorBoardReporter(tmp_path)
