@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# In a source checkout, where the repository's root is on sys.path, this folder hides the installed package; cli/, export/ and
-# zoo_configs/ lie beside it, not in it. Extending this package's own search path by the root makes `ganzoo.cli` importable there too.
+# In a source checkout, where the repository's root is on sys.path, this folder hides the installed package; cli/,
+# export/ and zoo_configs/ lie beside it, not in it. Extending this package's own search path by the root makes
+# `ganzoo.cli` importable there too.
 _root = Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file() and (_root / "zoo_configs").is_dir():
     __path__.append(str(_root))
 
 if TYPE_CHECKING:
+    from ganzoo.building import load_recipe as load_recipe
     from ganzoo.errors import GanzooError as GanzooError
     from ganzoo.recipes import Recipe as Recipe
     from ganzoo.recipes import list_recipes as list_recipes
-    from ganzoo.building import load_recipe as load_recipe
     from ganzoo.registry import register_discriminator as register_discriminator
     from ganzoo.registry import register_generator as register_generator
     from ganzoo.registry import register_objective as register_objective

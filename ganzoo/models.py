@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 import torch
@@ -23,7 +23,9 @@ from torch import nn
 
 from ganzoo.building import build_discriminator, build_generator
 from ganzoo.errors import RecipeError, UsageError, WeightsError
+from ganzoo.files import sha256_of
 from ganzoo.recipes import Recipe, parse_recipe
+from ganzoo.registry import sources
 from ganzoo.tensors import load_strictly, read_tensors, save_tensors
 
 SCHEMA_VERSION = 1
@@ -77,6 +79,31 @@ class Model:
     discriminator: nn.Module | None
 
 
+def published_recipe(recipe: Recipe) -> Recipe:
+    """Return a recipe as a model tells it: where its source is a path, only the path's last part remains, as "./NAME".
+
+    So nothing of the machine that trained it gets out, and data that were moved give the same model.
+    """
+    source = recipe.data.source
+    if source.partition(":")[0] in sources or not any(mark in source for mark in "/\\~"):
+        return recipe
+    name = PureWindowsPath(source).name  # of either kind of path
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": f"./{name}"})})
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return the SHA-256 of a model's generator, and of its discriminator where it has one, in hexadecimal.
+
+    Raises:
+        WeightsError: they cannot be read.
+    """
+    files = [folder / GENERATOR, *(path for path in (folder / DISCRIMINATOR,) if path.exists())]
+    try:
+        return "+".join(sha256_of(path) for path in files)
+    except OSError as error:
+        raise WeightsError(f"{folder} cannot be read: {error.strerror}.") from error
+
+
 def read_config(folder: Path) -> ModelConfig:
     """Return what a model folder's `config.json` says.
 
@@ -92,7 +119,7 @@ def read_config(folder: Path) -> ModelConfig:
     except FileNotFoundError:
         raise WeightsError(f"{folder} is no model folder: it has no {CONFIG}.") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
+        raise WeightsError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
     known = {"schema_version", "recipe", "weights", "step", "kimg", "data"}
     if not isinstance(fields, dict) or not isinstance(fields.get("schema_version"), int):
         raise WeightsError(f"{path} is not a model's config: it has no schema_version.")
@@ -144,7 +171,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
 
 
 def save_model(folder: Path, config: ModelConfig, generator: nn.Module, discriminator: nn.Module | None) -> None:
-    """Write config and weights into an existing folder; the caller makes it whole or absent (`ganzoo.files.atomic_folder`).
+    """Write config and weights into an existing folder; making it whole or absent (`atomic_folder`) is the caller's.
 
     Raises:
         OSError: it cannot be written.

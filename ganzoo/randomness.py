@@ -1,21 +1,24 @@
 """Randomness as data: random numbers as a pure function of (seed, stream, index of the sample).
 
-The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a key of two 32-bit words and
-a counter of four give four random 32-bit words. Here
+The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a key of two
+32-bit words and a counter of four give four random 32-bit words. Here
 
     key     = (seed mod 2^32, seed div 2^32)
     counter = (block, stream, number mod 2^32, number div 2^32)
 
-where `number` is the sample's number and element j of a sample comes from word j mod 4 of block j div 4. So no state is kept: a
-training that goes on from a checkpoint, or runs in several processes, draws what one straight run draws.
+where `number` is the sample's number and element j of a sample comes from word j mod 4 of block j div 4. So no state is
+kept: a training that goes on from a checkpoint, or runs in several processes, draws what one straight run draws.
 
 Words become numbers in double precision, then are rounded to float32:
 
     uniform on (0, 1)   u = (word + 0.5) / 2^32
-    standard normal     of words 2i and 2i + 1: sqrt(-2 ln u0) cos(2 pi u1), sqrt(-2 ln u0) sin(2 pi u1)   (Box and Muller 1958)
+    standard normal     of words 2i and 2i + 1: sqrt(-2 ln u0) cos(2 pi u1), sqrt(-2 ln u0) sin(2 pi u1)
 
-The sampler's z is stream 0 with the image's seed as the key and number 0 (`ganzoo.sampling.latents`); training uses the other streams.
-The core works on int64 arrays of NumPy and of torch alike, and this module imports torch only where a tensor asks for it.
+(Box and Muller 1958).
+
+The sampler's z is stream 0 with the image's seed as the key and number 0 (`ganzoo.sampling.latents`); training uses the
+other streams. The core works on int64 arrays of NumPy and of torch alike, and this module imports torch only where a
+tensor asks for it.
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ _CHUNK = 1 << 16  # blocks generated at once, so that the rounds stay in the pro
 
 
 class Stream(IntEnum):
-    """What random numbers are for. Written into checkpoints' results: never renumber. Dropout layer l uses its stream + l."""
+    """What random numbers are for. Written into checkpoints' results: never renumber. Dropout layer l uses its stream +
+    l."""
 
     SAMPLE = 0
     LATENT = 1
@@ -177,9 +181,11 @@ class Draws:
         return torch.from_numpy((word * high) >> 32).to(self.device)
 
     def keep_mask(self, *shape: int, probability: float, stream: int) -> torch.Tensor:
-        """Return (batch, *shape) of ones with the given probability (to the nearest 1 / 65536) and zeros, made on the device.
+        """Return (batch, *shape) of ones with the given probability (to the nearest 1 / 65536) and zeros, made on the
+        device.
 
-        Each word gives two elements: element j comes from the low half of word j div 2 where j is even, else from its high half.
+        Each word gives two elements: element j comes from the low half of word j div 2 where j is even, else from its
+        high half.
         """
         import torch
 

@@ -449,7 +449,8 @@ def _place(detail: ErrorDetails, table: Mapping[str, Any]) -> tuple[str | int, .
     at: Any = table
     place: list[str | int] = []
     for index, part in enumerate(detail["loc"]):
-        if (isinstance(at, Mapping) and part in at) or (isinstance(at, list) and part in range(len(at))):
+        known: Any = at if isinstance(at, Mapping) else range(len(at)) if isinstance(at, list) else ()
+        if part in known:
             at = at[part]
         elif detail["type"] != "missing" or index < len(detail["loc"]) - 1:
             continue

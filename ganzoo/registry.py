@@ -48,7 +48,7 @@ def plugins_enabled() -> bool:
 
 def natural_key(name: str) -> list[int | str]:
     """Return a sort key that puts "dcgan-9" before "dcgan-64"."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 class Registry(Generic[T]):

@@ -158,9 +158,7 @@ class TorchSampler:
                 images[part] = self._generator(*inputs).float().cpu().numpy()
         return images
 
-    def _labels(
-        self, seeds: npt.ArrayLike, labels: npt.ArrayLike | None, count: int
-    ) -> npt.NDArray[np.int64] | None:
+    def _labels(self, seeds: npt.ArrayLike, labels: npt.ArrayLike | None, count: int) -> npt.NDArray[np.int64] | None:
         if self.num_classes == 0:
             if labels is not None:
                 raise UsageError("This model knows no classes.", "Leave the labels out.")

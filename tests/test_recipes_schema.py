@@ -184,6 +184,10 @@ def test_a_value_out_of_range_is_told_with_the_range(override: str, said: str) -
         ),
         (["objective.name=least_squares", "objective.a=1"], "objective: a and b are both 1"),
         (
+            ["generator.widths=[9999999999, 9999999999]"],
+            "the networks cannot be built: Storage size calculation overflowed",
+        ),
+        (
             ["objective.name=wasserstein"],
             "'wasserstein' has no minimum while nothing bounds the discriminator's slope. Add a [[penalty]]",
         ),
@@ -443,13 +447,16 @@ def test_an_optimizers_override_changes_single_entries() -> None:
     assert isinstance(generator, OptimizerSection)
 
 
-# ---------------------------------------------------------------------------------------------------- writing and reading
+# -------------------------------------------------------------------------------------------- writing and reading
 
 
 def _elaborate() -> Recipe:
     return load_recipe(
         table(
-            penalty=[{"weight": {"schedule": "linear", "start": 1.0, "end": 0.0, "kimg": 1}}, {"weight": 2, "every": 4}]
+            penalty=[
+                {"weight": {"schedule": "linear", "start": 1.0, "end": 0.0, "kimg": 1}},
+                {"weight": 2, "every": 4},
+            ]
         ),
         [
             "optimizer.lr={schedule='cosine', start=2e-4, end=0, kimg=20}",

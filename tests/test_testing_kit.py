@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, relu, softplus
 
+import ganzoo.testing
 from ganzoo import registry
 from ganzoo.errors import PluginError
 from ganzoo.objectives.contract import Objective, Penalty, PenaltyInputs, check_logits
@@ -792,6 +794,12 @@ def test_a_penalty_that_says_it_looks_at_the_batch_may() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- the kit itself
+
+
+def test_the_kit_itself_needs_no_pytest() -> None:
+    """A package may call it from a script, or from another test runner."""
+    for path in Path(ganzoo.testing.__file__).parent.glob("*.py"):
+        assert "pytest" not in path.read_text(encoding="utf-8")
 
 
 def test_every_promise_is_broken_once_in_this_file() -> None:

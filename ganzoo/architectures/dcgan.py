@@ -1,8 +1,10 @@
-"""The DCGAN family: Radford, Metz and Chintala, arXiv 1511.06434, figure 1 and section 3, with the variants that grew around it.
+"""The DCGAN family: Radford, Metz and Chintala, arXiv 1511.06434, figure 1 and section 3, with the variants that grew
+around it.
 
-A generator projects z to a small square of many channels and doubles it by transposed convolutions; a discriminator halves the image
-by strided convolutions. The published nets differ in kernel, width, strides, projection, norm and classes: all of these are arguments,
-so there is one class for each side. With the defaults they are the paper's 64×64 nets: 18.89M and 17.23M parameters.
+A generator projects z to a small square of many channels and doubles it by transposed convolutions; a discriminator
+halves the image by strided convolutions. The published nets differ in kernel, width, strides, projection, norm and
+classes: all of these are arguments, so there is one class for each side. With the defaults they are the paper's 64×64
+nets: 18.89M and 17.23M parameters.
 """
 
 from __future__ import annotations
@@ -61,7 +63,8 @@ def layer_sizes(image_size: int, kernels: list[int], strides: list[int]) -> list
             below = max(image_size // factor, 1) * factor
             why = "a stride of 1" if stride == 1 else f"an odd side (={size})"
             raise ValueError(
-                f"image_size (={image_size}) cannot be reached: kernel_size 4 cannot be centred on {why}; use kernel_size 3 or 5"
+                f"image_size (={image_size}) cannot be reached: kernel_size 4 cannot be centred on {why}; "
+                "use kernel_size 3 or 5"
                 + (f", or image_size {below} or {below + factor}" if stride == 2 else " there")
             )
         sizes.append(-(-size // stride))
@@ -75,7 +78,9 @@ def _batch_norm(kind: type[nn.BatchNorm1d | nn.BatchNorm2d], width: int, affine:
 class _Dense(nn.Module):
     """A fully connected hidden layer with its norm and activation: (batch, in) → (batch, out)."""
 
-    def __init__(self, width_in: int, width: int, *, norm: str, affine: bool, eps: float, activation: str, bias: bool) -> None:
+    def __init__(
+        self, width_in: int, width: int, *, norm: str, affine: bool, eps: float, activation: str, bias: bool
+    ) -> None:
         super().__init__()
         self.linear = nn.Linear(width_in, width, bias=bias)
         self.norm = _batch_norm(nn.BatchNorm1d, width, affine, eps) if norm == "batch" else nn.Identity()
@@ -101,7 +106,9 @@ class _Layer(nn.Module):
         return out
 
 
-def _transposed(width_in: int, width: int, kernel: int, stride: int, size_in: int, size: int, bias: bool) -> nn.ConvTranspose2d:
+def _transposed(
+    width_in: int, width: int, kernel: int, stride: int, size_in: int, size: int, bias: bool
+) -> nn.ConvTranspose2d:
     padding = (kernel - 1) // 2
     extra = size - ((size_in - 1) * stride - 2 * padding + kernel)
     return nn.ConvTranspose2d(width_in, width, kernel, stride, padding, output_padding=extra, bias=bias)
@@ -110,15 +117,15 @@ def _transposed(width_in: int, width: int, kernel: int, stride: int, size_in: in
 class DCGANGenerator(nn.Module):
     """Generator of the DCGAN family.
 
-    Layers: z → hidden dense layers → projection to `widths[0]` × n × n → one transposed convolution for each entry of `strides`, the
-    last one to the image's channels → tanh.
+    Layers: z → hidden dense layers → projection to `widths[0]` × n × n → one transposed convolution for each entry of
+    `strides`, the last one to the image's channels → tanh.
 
     Args:
         image_size: side of the square image in pixels.
         channels: of the image.
         latent_dim: length of z.
-        num_classes: 0 for none; else the one-hot class is appended to the input of every layer (section 6.1 of the paper, as its
-            authors' code for conditional MNIST does it).
+        num_classes: 0 for none; else the one-hot class is appended to the input of every layer (section 6.1 of the
+            paper, as its authors' code for conditional MNIST does it).
         widths: channels of the projection and of each layer's input; the last layer goes to `channels`.
         kernel_size: 3, 4 or 5, one for all layers or one for each.
         strides: 1 or 2 for each layer; 2 everywhere if left out.
@@ -166,7 +173,9 @@ class DCGANGenerator(nn.Module):
         self.project_norm_per = project_norm
         sides = (latent_dim, *hidden)
         self.hidden = nn.ModuleList(
-            _Dense(into + num_classes, out, norm=norm, affine=norm_affine, eps=norm_eps, activation=activation, bias=bias)
+            _Dense(
+                into + num_classes, out, norm=norm, affine=norm_affine, eps=norm_eps, activation=activation, bias=bias
+            )
             for into, out in itertools.pairwise(sides)
         )
         into = sides[-1] + num_classes
@@ -211,10 +220,8 @@ class DCGANGenerator(nn.Module):
         x = concat_classes(z, classes)  # (batch, latent_dim + classes)
         for layer in self.hidden:
             x = concat_classes(layer(x), classes)
-        if isinstance(self.project, nn.ConvTranspose2d):
-            x = self.project(x[:, :, None, None])  # (batch, widths[0], n, n)
-        else:
-            x = self.project(x)  # (batch, widths[0] · n · n)
+        # (batch, widths[0], n, n) from a convolution, (batch, widths[0] · n · n) from a dense layer
+        x = self.project(x[:, :, None, None]) if isinstance(self.project, nn.ConvTranspose2d) else self.project(x)
         x = self.project_norm(x.flatten(1) if self.project_norm_per == "unit" else x.view(-1, *self.base))
         x = self.project_activation(x).view(-1, *self.base)
         for layer in self.layers:
@@ -234,7 +241,8 @@ class DCGANDiscriminator(nn.Module):
         widths: output channels of each convolution.
         kernel_size: 3, 4 or 5, one for all layers or one for each.
         strides: 1 or 2 for each layer; 2 everywhere if left out.
-        head: the last layer: "dense", or "conv": a convolution over the whole last square (the same function, other names).
+        head: the last layer: "dense", or "conv": a convolution over the whole last square (the same function, other
+            names).
         hidden: widths of dense layers before the last.
         activation: "relu" or "leaky_relu_SLOPE".
         norm: "batch" (never on the first layer), "none" or "spectral" (on all layers, the last one too).
@@ -242,8 +250,9 @@ class DCGANDiscriminator(nn.Module):
         norm_eps: added to the variance.
         dropout: probability after each convolution's activation.
         bias: whether linear and convolutional layers have biases.
-        conditioning: how classes enter: "concat": the one-hot class appended to the input of every layer; "projection": the inner
-            product of the class's embedding with the last features, summed over positions (Miyato and Koyama, arXiv 1802.05637).
+        conditioning: how classes enter: "concat": the one-hot class appended to the input of every layer; "projection":
+            the inner product of the class's embedding with the last features, summed over positions (Miyato and Koyama,
+            arXiv 1802.05637).
         init: see `ganzoo.architectures.layers.initialise`.
 
     Raises:
@@ -336,7 +345,8 @@ class DCGANDiscriminator(nn.Module):
         return logit.squeeze(1)
 
     def features(self, image: torch.Tensor, label: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        """Return the activations of every convolutional layer: {"layers.0": (batch, widths[0], n, n), …}; arguments as in `forward`."""
+        """Return the activations of every convolutional layer: {"layers.0": (batch, widths[0], n, n), …}; arguments as
+        in `forward`."""
         classes = one_hot(label, self.num_classes, image)
         x, found = image, {}
         for index, layer in enumerate(self.layers):

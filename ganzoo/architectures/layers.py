@@ -1,4 +1,5 @@
-"""Layers that the families share: activations and initialisations by name, dropout whose masks are data, batch norm, class maps."""
+"""Layers that the families share: activations and initialisations by name, dropout whose masks are data, batch norm,
+class maps."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ def fans(module: Linear) -> tuple[float, float]:
 
 @torch.no_grad()
 def initialise(network: nn.Module, init: str, slope: float = 0.0) -> None:
-    """Initialise all linear and convolutional layers and batch norms of a network, in order, from torch's current random state.
+    """Initialise all linear and convolutional layers and batch norms of a network, in order, from torch's current
+    random state.
 
     Args:
         network: biases become 0, batch-norm biases 0.
@@ -86,7 +88,8 @@ def initialise(network: nn.Module, init: str, slope: float = 0.0) -> None:
 
 
 def add_spectral_norm(network: nn.Module) -> None:
-    """Divide every linear and convolutional weight by its largest singular value, one power iteration a forward pass in training.
+    """Divide every linear and convolutional weight by its largest singular value, one power iteration a forward pass in
+    training.
 
     Miyato et al., arXiv 1802.05957, algorithm 1. Call it after `initialise`.
     """
@@ -111,7 +114,8 @@ class Dropout(nn.Module):
         self.stream = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return x, in training mode with elements dropped and the rest scaled by 1 / (1 - probability); any shape (batch, …)."""
+        """Return x, in training mode with elements dropped and the rest scaled by 1 / (1 - probability); any shape
+        (batch, …)."""
         if not self.training or self.probability == 0.0:
             return x
         if self.draws is None:
@@ -127,7 +131,8 @@ class Dropout(nn.Module):
 
 @contextmanager
 def dropout_draws(network: nn.Module, draws: Draws, stream: int) -> Iterator[None]:
-    """Within it, the network's `Dropout` layers take their masks from `draws`; layer l (in order of definition) uses stream + l.
+    """Within it, the network's `Dropout` layers take their masks from `draws`; layer l (in order of definition) uses
+    stream + l.
 
     Args:
         network: any module.
@@ -145,7 +150,8 @@ def dropout_draws(network: nn.Module, draws: Draws, stream: int) -> Iterator[Non
 
 
 def one_hot(label: torch.Tensor | None, num_classes: int, like: torch.Tensor) -> torch.Tensor | None:
-    """Return labels as (batch, num_classes) of zeros and ones in the type of `like`, or None for an unconditional network.
+    """Return labels as (batch, num_classes) of zeros and ones in the type of `like`, or None for an unconditional
+    network.
 
     Raises:
         ValueError: a conditional network without labels, or an unconditional one with them.

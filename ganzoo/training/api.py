@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ import torch
 
 import ganzoo
 from ganzoo.building import build_discriminator, build_generator, build_objective, load_recipe
-from ganzoo.devices import choose_device, choose_precision
+from ganzoo.devices import Precision, choose_device, choose_precision
 from ganzoo.errors import RunError, UsageError
 from ganzoo.files import locked
+from ganzoo.models import weights_sha256
 from ganzoo.recipes import Recipe
 from ganzoo.references import resolve_model
 from ganzoo.training.checkpoints import find_checkpoint
@@ -24,8 +26,11 @@ from ganzoo.training.events import Reporter
 from ganzoo.training.reporters import JsonLinesReporter, TensorBoardReporter, TextReporter
 from ganzoo.training.rounds import make_round
 from ganzoo.training.run import (
+    FROM_PYTHON,
+    LOCK,
     Facts,
     Run,
+    check_new,
     check_same,
     check_same_data,
     create_run,
@@ -34,13 +39,12 @@ from ganzoo.training.run import (
     open_run,
     reserve_run,
     update_recipe,
+    writing,
 )
-from ganzoo.training.trainer import Trainer, TrainingResult, total_steps
+from ganzoo.training.trainer import Trainer, TrainingResult, build_networks, total_steps
 
 if TYPE_CHECKING:
     from ganzoo.data import DataRequest, Pack, PackProgress
-
-FROM_PYTHON = "given from Python"
 
 
 @dataclass(frozen=True)
@@ -74,21 +78,45 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class _Request:
-    """The arguments of `train`, resolved as far as can be without the data."""
+    """The arguments of `train`, resolved as far as can be without the data.
+
+    Args:
+        recipe: the whole of it, but for a length in epochs of data that are not known yet.
+        path: the run folder where one was named.
+        existing: the run that is there.
+        device: where to train.
+        precision: as it is settled for this run.
+        data: what `open_pack` is given.
+        other_data: whether an existing run was asked to go on with data of another name.
+        init: the model folder to begin with.
+        epochs: the length in epochs, until it is settled.
+    """
 
     recipe: Recipe
     path: Path | None
     existing: Run | None
     device: torch.device
-    precision: str
+    precision: Precision
     data: Any
+    other_data: bool
     init: Path | None
     epochs: float | None
-    steps: int | None
 
     @property
     def images_per_step(self) -> int:
         return make_round(self.recipe.train, build_objective(self.recipe).generator_uses_real).reals
+
+    def settled(self, images: int) -> Recipe:
+        """Return the recipe with its length in kimg, given how many images the data have."""
+        return self.recipe if self.epochs is None else _with(self.recipe, train={"kimg": self.epochs * images / 1000.0})
+
+    @property
+    def already_done(self) -> bool:
+        """Whether the run's model was trained for as long as is asked."""
+        if self.existing is None:
+            return False
+        kimg = self.settled(int(self.existing.facts.data["images"])).train.kimg
+        return self.existing.finished_steps >= total_steps(kimg, self.images_per_step)
 
 
 def train(
@@ -113,7 +141,8 @@ def train(
 
     Args:
         recipe: a recipe's name, the path of a TOML file, a table, or a `Recipe`; may be left out with `resume`.
-        data: in place of the recipe's source: a source as text, a path, a torch Dataset, or an array (N, H, W, C) of uint8.
+        data: in place of the recipe's source: a source as text, a path, a torch Dataset, or an array (N, H, W, C) of
+            uint8.
         out: the run folder itself; a run that is there goes on. By default the next number under `runs`.
         runs: where numbered run folders are made.
         kimg, epochs, steps: length of the training, at most one of them; by default the recipe's.
@@ -134,17 +163,24 @@ def train(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from ganzoo.data import open_pack
 
-    if finished := _finished(asked):
-        return finished
+    if asked.already_done and not asked.other_data:
+        return _done(asked)
     with open_pack(asked.data, _data_request(asked.recipe), progress=pack_progress) as pack:
-        settled = _settle_length(asked, len(pack))
+        _check_data(asked, pack)
+        if asked.already_done:
+            return _done(asked)
+        if asked.existing is None and asked.init is not None:
+            build_networks(asked.recipe, asked.init)  # refused before there is a run that would have begun with it
+        settled = asked.settled(len(pack))
         path = asked.path or reserve_run(Path(runs), settled.name)
-        with _alone(path):
-            run = _open_or_create(asked, settled, path, pack)
+        with _alone(path), contextlib.ExitStack() as closing:
+            run = update_recipe(asked.existing, settled) if asked.existing else _create(asked, settled, path, pack)
             own: list[Reporter] = [JsonLinesReporter(run.metrics), TextReporter(path / "log.txt")]
             if TensorBoardReporter.available():
-                own.append(TensorBoardReporter(path / "tensorboard"))
-            return Trainer(run, pack, asked.device, [*own, *reporters], asked.init).train()
+                tensorboard = TensorBoardReporter(path / "tensorboard")
+                closing.callback(tensorboard.close)
+                own.append(tensorboard)
+            return Trainer(run, pack, asked.device, [*own, *reporters]).train()
 
 
 def plan(
@@ -163,7 +199,7 @@ def plan(
     seed: int | None = None,
     resume: str | os.PathLike[str] | None = None,
 ) -> TrainingPlan:
-    """Return what `train` with the same arguments would do; images are looked at only to count them where `epochs` are given.
+    """Return what `train` with the same arguments would do; where `epochs` are given, the images are counted.
 
     Raises:
         GanzooError: as `train`.
@@ -174,8 +210,8 @@ def plan(
         from ganzoo.data import open_source
 
         with open_source(asked.data) as source:
-            images = len(source)
-    settled = _settle_length(asked, images)
+            images = min(len(source), asked.recipe.data.max_images or len(source))
+    settled = asked.settled(images)
     per_step = asked.images_per_step
     last = total_steps(settled.train.kimg, per_step)
     with torch.device("meta"):
@@ -208,53 +244,86 @@ def _resolve(
     seed: int | None,
     resume: str | os.PathLike[str] | None,
 ) -> _Request:
-    if sum(length is not None for length in (kimg, epochs, steps)) > 1:
-        raise UsageError("kimg, epochs and steps all say how long to train.", "Give one of them.")
-    for name, length in (("kimg", kimg), ("epochs", epochs), ("steps", steps)):
-        if length is not None and not length > 0:
-            raise UsageError(f"{name} (={length}) must be greater than 0.")
+    """Return what holds. Where a run goes on:
+
+    recipe      the one given, else the run's own; over it `overrides`, `seed`, `precision` and the length
+    length      `kimg`, `epochs` or `steps`, else that recipe's
+    data        `data`, else an override of data.source, else the run's own source
+    precision   as it was settled when the run began
+    init        the model that the run began with; a given one must be that
+
+    and what then differs from the run, and may not, is refused.
+    """
+    overrides = (overrides,) if isinstance(overrides, str) else tuple(overrides)
+    _check_lengths(kimg, epochs, steps)
     if resume is not None and out is not None and Path(resume).resolve() != Path(out).resolve():
         raise UsageError("--resume and --out name two folders.", "Give one of them.")
-    path = Path(resume if resume is not None else out) if (resume is not None or out is not None) else None
+    named = resume if resume is not None else out
+    path = Path(named) if named is not None else None
     existing = open_run(path) if path is not None and (resume is not None or is_run(path)) else None
     if recipe is None and existing is None:
-        raise UsageError("No recipe was named.", "`ganzoo list` shows them; the quick start is: ganzoo train dcgan-digits")
-    settled = load_recipe(recipe if recipe is not None else existing.recipe, overrides)  # type: ignore[union-attr]
-    changes: dict[str, Any] = {}
-    if kimg is not None:
-        changes["kimg"] = float(kimg)
-    elif existing is not None and epochs is None and steps is None and recipe is None:
-        changes["kimg"] = settled.train.kimg
-    if seed is not None:
-        changes["seed"] = seed
-    if precision is not None:
-        changes["precision"] = precision
-    if changes:
-        settled = load_recipe(
-            {**settled.to_dict(), "train": {**settled.to_dict()["train"], **changes}}, ()
+        raise UsageError(
+            "No recipe was named.", "`ganzoo list` shows them; the quick start is: ganzoo train dcgan-digits"
         )
-    if isinstance(data, str | os.PathLike):
-        settled = settled.model_copy(update={"data": settled.data.model_copy(update={"source": str(data)})})
-    elif data is not None:
-        settled = settled.model_copy(update={"data": settled.data.model_copy(update={"source": FROM_PYTHON})})
-    elif existing is not None and existing.recipe.data.source != FROM_PYTHON:
-        data = existing.recipe.data.source
-        settled = settled.model_copy(update={"data": existing.recipe.data})if recipe is None else settled
+    settled = load_recipe(recipe if recipe is not None else existing.recipe, overrides)  # type: ignore[union-attr]
+    source = _source(data, overrides, existing)
+    changes = {"kimg": None if kimg is None else float(kimg), "seed": seed, "precision": precision}
+    settled = _with(settled, train=changes, data={"source": source})
     chosen = choose_device(device)
-    resolved = existing.facts.precision if existing is not None else choose_precision(settled.train.precision, chosen)
-    if existing is not None:
-        check_same(existing, settled)
-    return _Request(
+    asked = _Request(
         recipe=settled,
         path=path,
         existing=existing,
         device=chosen,
-        precision=resolved,
+        precision=choose_precision(existing.facts.precision if existing else settled.train.precision, chosen),
         data=data if data is not None else settled.data.source,
+        other_data=existing is not None and (data is not None or source != existing.recipe.data.source),
         init=resolve_model(init).path if init is not None else None,
         epochs=epochs,
-        steps=steps,
     )
+    if data is None and settled.data.source == FROM_PYTHON:
+        raise UsageError("This recipe's data were given from Python.", "Give them again: ganzoo.train(..., data=...)")
+    if steps is not None:
+        asked = replace(asked, recipe=_with(settled, train={"kimg": steps * asked.images_per_step / 1000.0}))
+    if existing is not None:
+        check_same(existing, asked.recipe)
+        _check_init(existing, asked.init)
+    elif path is not None:
+        check_new(path)
+    return asked
+
+
+def _check_lengths(kimg: float | None, epochs: float | None, steps: int | None) -> None:
+    given = {"kimg": kimg, "epochs": epochs, "steps": steps}
+    lengths = {name: length for name, length in given.items() if length is not None}
+    if len(lengths) > 1:
+        raise UsageError(f"{' and '.join(lengths)} all say how long to train.", "Give one of them.")
+    for name, length in lengths.items():
+        if not 0 < length < math.inf:
+            raise UsageError(f"{name} (={length}) must be greater than 0 and finite.")
+
+
+def _source(data: Any, overrides: Sequence[str], existing: Run | None) -> str | None:
+    """Return what the recipe shall tell of the data's source; None: what it tells already."""
+    if isinstance(data, str):
+        return data
+    if isinstance(data, os.PathLike):
+        text = os.fspath(data)
+        # As text a name wins over a path, so a path has to look like one.
+        return text if any(mark in text for mark in ("/", os.sep)) else os.path.join(".", text)  # noqa: PTH118
+    if data is not None:
+        return FROM_PYTHON
+    if existing is None or any(change.partition("=")[0].strip() == "data.source" for change in overrides):
+        return None
+    return existing.recipe.data.source
+
+
+def _with(recipe: Recipe, **sections: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with entries of its sections changed, checked anew; an entry that is None is left as it is."""
+    table = recipe.to_dict()
+    for section, entries in sections.items():
+        table[section] |= {key: value for key, value in entries.items() if value is not None}
+    return recipe if table == recipe.to_dict() else load_recipe(table)
 
 
 def _data_request(recipe: Recipe) -> DataRequest:
@@ -271,51 +340,61 @@ def _data_request(recipe: Recipe) -> DataRequest:
     )
 
 
-def _settle_length(asked: _Request, images: int) -> Recipe:
-    """Return the recipe with its length in kimg, from epochs or steps where those were given."""
-    if asked.steps is not None:
-        kimg = asked.steps * asked.images_per_step / 1000.0
-    elif asked.epochs is not None:
-        kimg = asked.epochs * images / 1000.0
-    else:
-        return asked.recipe
-    return asked.recipe.model_copy(update={"train": asked.recipe.train.model_copy(update={"kimg": kimg})})
-
-
-def _finished(asked: _Request) -> TrainingResult | None:
-    """Return the result of a run that is finished already, or None."""
+def _done(asked: _Request) -> TrainingResult:
+    """Return the result of a run that is finished already."""
     run = asked.existing
-    if run is None or asked.epochs is not None:
-        return None
-    last = total_steps(_settle_length(asked, 0).train.kimg, asked.images_per_step)
-    if not run.is_finished(last):
-        return None
-    pictures = {"samples": run.model / "samples.png", "evolution": run.path / "evolution.gif", "curves": run.path / "curves.png"}
-    there = {name: path for name, path in pictures.items() if path.is_file()}
-    return TrainingResult(
-        run.path, run.model, last, last * asked.images_per_step / 1000.0, 0.0, there, already_done=True
-    )
+    assert run is not None
+    known = {
+        "samples": run.model / "samples.png",
+        "evolution": run.path / "evolution.gif",
+        "curves": run.path / "curves.png",
+    }
+    pictures = {name: path for name, path in known.items() if path.is_file()}
+    steps = run.finished_steps
+    kimg = steps * asked.images_per_step / 1000.0
+    return TrainingResult(run.path, run.model, steps, kimg, 0.0, pictures, already_done=True)
 
 
-def _open_or_create(asked: _Request, recipe: Recipe, path: Path, pack: Pack) -> Run:
-    labels = pack.labels
-    classes = recipe.data.num_classes
-    if classes and labels is not None and int(labels.max()) >= classes:
+def _check_init(run: Run, init: Path | None) -> None:
+    """Refuse to go on with a run as though it had begun with another model.
+
+    Raises:
+        RunError: it began with random weights, or with others.
+    """
+    if init is None:
+        return
+    began = run.facts.init
+    if began is None or began["sha256"] != weights_sha256(init):
+        what = "random weights" if began is None else f"the weights of {began['model']}"
+        raise RunError(
+            f"The run {run.path} was begun with {what}, not with those of {init}.",
+            "Go on without --init, or begin a new run with --out.",
+        )
+
+
+def _check_data(asked: _Request, pack: Pack) -> None:
+    """Refuse labels that the recipe does not know, and other data than a run began with."""
+    classes = asked.recipe.data.num_classes
+    highest = int(pack.labels.max()) if classes and pack.labels is not None else -1
+    if highest >= classes > 0:
         raise UsageError(
-            f"The data have labels up to {int(labels.max())}, but data.num_classes is {classes}.",
-            f"Use --set data.num_classes={int(labels.max()) + 1}.",
+            f"The data have labels up to {highest}, but data.num_classes is {classes}.",
+            f"Use --set data.num_classes={highest + 1}.",
         )
     if asked.existing is not None:
         check_same_data(asked.existing, pack.manifest.content_sha256, pack.manifest.source)
-        return update_recipe(asked.existing, recipe)
+
+
+def _create(asked: _Request, recipe: Recipe, path: Path, pack: Pack) -> Run:
+    init = asked.init
     facts = Facts(
-        precision="bf16" if asked.precision == "bf16" else "fp32",
+        precision=asked.precision,
         data={
             "description": pack.manifest.source,
             "content_sha256": pack.manifest.content_sha256,
             "images": len(pack),
         },
-        init=str(asked.init) if asked.init is not None else None,
+        init=None if init is None else {"model": str(init.resolve()), "sha256": weights_sha256(init)},
         versions={"ganzoo": ganzoo.__version__, "torch": importlib.metadata.version("torch")},
     )
     return create_run(path, recipe, facts)
@@ -328,7 +407,11 @@ def _alone(path: Path) -> Iterator[None]:
     Raises:
         RunError: another process trains in this folder.
     """
-    with locked(path / ".lock", wait=False) as held:
+    with contextlib.ExitStack() as stack:
+        with writing(path):
+            held = stack.enter_context(locked(path / LOCK, wait=False))
         if not held:
-            raise RunError(f"Another process is training in {path}.", "Wait for it, or choose another folder with --out.")
+            raise RunError(
+                f"Another process is training in {path}.", "Wait for it, or choose another folder with --out."
+            )
         yield

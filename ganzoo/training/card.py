@@ -15,7 +15,9 @@ def model_card(config: ModelConfig, statistics: Mapping[str, float]) -> str:
         statistics: the last ones of training, name → value.
     """
     recipe, data = config.recipe, config.data
-    weights = "an exponential moving average of the generator" if config.weights == "ema" else "the trained generator itself"
+    weights = (
+        "an exponential moving average of the generator" if config.weights == "ema" else "the trained generator itself"
+    )
     lines = [
         f"# {recipe.name}",
         "",

@@ -5,8 +5,8 @@
         state.json          counters and the alarms' memory
         manifest.json       sha256 and size of both
 
-A checkpoint is written into a hidden temporary folder, flushed to the disk and renamed; one whose files do not have the manifest's
-sha256 is passed over.
+A checkpoint is written into a hidden temporary folder, flushed to the disk and renamed; one whose files do not have the
+manifest's sha256 is passed over.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from typing import Any
 import torch
 
 from ganzoo.errors import CheckpointError, WeightsError
-from ganzoo.files import atomic_folder, remove_leftovers, sha256_of
+from ganzoo.files import atomic_folder, sha256_of
 from ganzoo.tensors import load_strictly, read_tensors, save_tensors
 from ganzoo.training.optimizers import load_optimizer_tensors, optimizer_tensors
+from ganzoo.training.run import quoted
 from ganzoo.training.step import Step
 
 SCHEMA_VERSION = 1
@@ -117,22 +118,21 @@ def save_checkpoint(run: Path, step: Step, counters: Counters, keep: int) -> tup
     tensors = state_tensors(step)
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) + (1 << 20)
     try:
-        if target.exists():
-            shutil.rmtree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(target.parent).free
         if free < needed:
             raise _no_room(target, needed, f"{free / 1e6:.0f} MB are free")
-        with atomic_folder(target) as folder:
+        with atomic_folder(target, replace=True) as folder:  # what is there was passed over, for it is not whole
             save_tensors(folder / _TENSORS, tensors, {"schema_version": SCHEMA_VERSION})
             text = json.dumps({"schema_version": SCHEMA_VERSION, **asdict(counters)}, indent=2, sort_keys=True)
             (folder / _COUNTERS).write_text(text + "\n", encoding="utf-8")
             files = {name: _fingerprint(folder / name) for name in (_TENSORS, _COUNTERS)}
             (folder / _MANIFEST).write_text(json.dumps(files, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     except OSError as error:
-        raise _no_room(target, needed, str(error).splitlines()[0]) from error
+        raise _no_room(target, needed, error.strerror or str(error)) from error
     size = sum(path.stat().st_size for path in target.iterdir())
-    for old in _steps(run)[:-keep]:
+    # Later ones are damaged, or it would have gone on from them: they do not count.
+    for old in [number for number in steps_of(run) if number <= counters.step][:-keep]:
         shutil.rmtree(folder_of(run, old), ignore_errors=True)
     return target, size
 
@@ -140,14 +140,14 @@ def save_checkpoint(run: Path, step: Step, counters: Counters, keep: int) -> tup
 def _no_room(target: Path, needed: int, why: str) -> CheckpointError:
     return CheckpointError(
         f"The checkpoint {target} cannot be written: it needs {needed / 1e6:.0f} MB; {why}.",
-        f"Free some room, then go on with: ganzoo train --resume {target.parent.parent}",
+        f"Free some room, then go on with: ganzoo train --resume {quoted(target.parent.parent)}",
     )
 
 
 def find_checkpoint(run: Path) -> tuple[Path | None, tuple[str, ...]]:
     """Return the newest whole checkpoint of a run, and a line for each newer one that is not whole."""
     notes = []
-    for number in reversed(_steps(run)):
+    for number in reversed(steps_of(run)):
         folder = folder_of(run, number)
         if reason := _what_is_wrong(folder):
             notes.append(f"The checkpoint {folder.name} is passed over: {reason}.")
@@ -162,26 +162,33 @@ def load_checkpoint(folder: Path, step: Step) -> Counters:
     Raises:
         CheckpointError: it was written by a newer ganzoo, or does not fit the step.
     """
-    fields = json.loads((folder / _COUNTERS).read_text(encoding="utf-8"))
-    version = fields.pop("schema_version")
-    if version > SCHEMA_VERSION:
-        raise CheckpointError(f"{folder}: schema_version = {version} is newer than this ganzoo knows.", "Update ganzoo.")
     try:
+        fields = json.loads((folder / _COUNTERS).read_text(encoding="utf-8"))
+        version = fields.pop("schema_version")
+        if version > SCHEMA_VERSION:
+            raise CheckpointError(
+                f"{folder}: schema_version = {version} is newer than this ganzoo knows.", "Update ganzoo."
+            )
         load_state_tensors(step, read_tensors(folder / _TENSORS)[0], str(folder))
         return Counters(**fields)
-    except (WeightsError, TypeError) as error:
+    except (WeightsError, OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"The checkpoint {folder} does not fit the run: {error}") from error
 
 
 def remove_dead_writes(run: Path) -> None:
-    """Remove what killed processes left half-written among a run's checkpoints."""
-    for folder in (run / "checkpoints").glob(".step-*.tmp"):
-        remove_leftovers(folder.with_name(folder.name[1 : len(".step-00000000")]))
+    """Remove what killed processes left half-written in a run; no other process may be writing there now."""
+    for folder in (run, run / "checkpoints", run / "samples"):
+        for dead in folder.glob(".*.tmp"):
+            if dead.is_dir() and not dead.is_symlink():
+                shutil.rmtree(dead, ignore_errors=True)
+            else:
+                dead.unlink(missing_ok=True)
 
 
-def _steps(run: Path) -> list[int]:
+def steps_of(run: Path) -> list[int]:
+    """Return the steps of a run's checkpoints, whole or not, in order."""
     found = [path.name.removeprefix("step-") for path in (run / "checkpoints").glob("step-*") if path.is_dir()]
-    return sorted(int(name) for name in found if name.isdigit())
+    return sorted(int(name) for name in found if name.isascii() and name.isdigit())
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
@@ -194,6 +201,8 @@ def _what_is_wrong(folder: Path) -> str | None:
         for name in (_TENSORS, _COUNTERS):
             if _fingerprint(folder / name) != manifest[name]:
                 return f"{name} is not what its manifest says"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    except FileNotFoundError as error:
+        return f"it has no {Path(error.filename).name}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None

@@ -1,12 +1,14 @@
 """The exponential moving average of a generator, and batch-norm statistics estimated anew.
 
-The average's weights are a mixture of many past generators, so running statistics of any one of them do not fit it: before it is
-judged or saved, the statistics of its batch norms are estimated from z of a fixed stream ("standing statistics").
+The average's weights are a mixture of many past generators, so running statistics of any one of them do not fit it:
+before it is judged or saved, the statistics of its batch norms are estimated from z of a fixed stream ("standing
+statistics").
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -27,7 +29,7 @@ def ema_weight(section: EMASection, kimg: float, images: int) -> float:
     half_life = value_at(section.half_life_kimg, kimg)
     if section.ramp:
         half_life = min(half_life, section.ramp * kimg)
-    return 1.0 - 0.5 ** (images / max(half_life * 1000.0, 1e-8))
+    return 1.0 - math.pow(0.5, images / max(half_life * 1000.0, 1e-8))
 
 
 class EMA:
@@ -39,7 +41,8 @@ class EMA:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self._pairs = (list(self.network.parameters()), list(network.parameters()))
+        self._averages: list[torch.Tensor] = list(self.network.parameters())
+        self._current: list[torch.Tensor] = list(network.parameters())
         self._buffers = (list(self.network.buffers()), list(network.buffers()))
 
     @torch.no_grad()
@@ -49,17 +52,16 @@ class EMA:
         Args:
             weight: 0-d, the share of the current weights; 1 makes the average equal to them.
         """
-        averages, current = self._pairs
-        difference = torch._foreach_sub(current, averages)
+        difference = list(torch._foreach_sub(self._current, self._averages))
         torch._foreach_mul_(difference, weight)
-        torch._foreach_add_(averages, difference)
+        torch._foreach_add_(self._averages, difference)
         if self._buffers[0]:
             torch._foreach_copy_(*self._buffers)
 
 
 @contextmanager
 def _batch_norms_averaging(network: nn.Module) -> Iterator[bool]:
-    """Within it, batch norms are in training mode and keep plain averages over batches; everything else is as in eval."""
+    """Within it, batch norms are in training mode and keep plain averages over batches; all else is as in eval."""
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     norms = [norm for norm in norms if norm.track_running_stats]
     was = [(norm.training, norm.momentum) for norm in norms]
@@ -79,7 +81,7 @@ def _batch_norms_averaging(network: nn.Module) -> Iterator[bool]:
 def estimate_batch_statistics(
     generator: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor | None]]
 ) -> None:
-    """Set the batch-norm statistics of a generator to the averages over batches of z; a network without batch norm is left as it is.
+    """Set a generator's batch-norm statistics to averages over batches of z; one without batch norm is left as it is.
 
     Args:
         generator: in eval mode.

@@ -1,6 +1,7 @@
 """What the trainer says while it works. Reporters listen; nothing else in training prints.
 
-Every event carries the position in training: `step` (rounds of updates done) and `kimg` (thousands of real images drawn).
+Every event carries the position in training: `step` (rounds of updates done) and `kimg` (thousands of real images
+drawn).
 """
 
 from __future__ import annotations
@@ -69,10 +70,10 @@ class Tick(Event):
     """Statistics of the steps since the last tick.
 
     Args:
-        statistics: name → mean over those steps. Always: "loss/discriminator", "loss/generator", "logits/real", "logits/fake",
-            "logits/real_std", "logits/fake_std", "accuracy/real", "accuracy/fake" (shares of logits with the right sign),
-            "gradient/generator", "gradient/discriminator" (norms over all parameters), "lr/generator", "lr/discriminator";
-            "penalty/<name>" for each penalty (unweighted).
+        statistics: name → mean over those steps. Always: "loss/discriminator", "loss/generator", "logits/real",
+            "logits/fake", "logits/real_std", "logits/fake_std", "accuracy/real", "accuracy/fake" (shares of logits with
+            the right sign), "gradient/generator", "gradient/discriminator" (norms over all parameters), "lr/generator",
+            "lr/discriminator"; "penalty/<name>" for each penalty (unweighted).
         images_per_second: over those steps.
         seconds: of training so far, over all resumptions.
     """

@@ -1,13 +1,14 @@
 """What a step is fed: real images, labels and z by their global numbers, as tensors on the device.
 
-Real image number i is image `permutation(epoch)[i mod N]` of the pack, epoch = i div N: every epoch draws each image once, in an order
-that is a pure function of the seed. So any step can be fed without knowing the ones before it.
+Real image number i is image `permutation(epoch)[i mod N]` of the pack, epoch = i div N: every epoch draws each image
+once, in an order that is a pure function of the seed. So any step can be fed without knowing the ones before it.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,10 +74,11 @@ class Feeder:
         self._seed = recipe.train.seed
         self._labels = pack.labels if recipe.data.num_classes else None
         self._resident = pack.to_tensor(device) if resident else None
-        self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+        # Two epochs, and safe to share: the thread that reads ahead may be in the next one already.
+        self._order = functools.lru_cache(maxsize=2)(lambda epoch: permutation(len(pack), recipe.train.seed, epoch))
 
-    def rounds(self, first_step: int, last_step: int) -> Iterator[list[Batch]]:
-        """Yield each step's batches, one for each part of the round.
+    def rounds(self, first_step: int, last_step: int) -> Generator[list[Batch], None, None]:
+        """Yield each step's batches, one for each part of the round; closing it ends the thread that reads ahead.
 
         Args:
             first_step: number of the first step, from 0.
@@ -85,22 +87,27 @@ class Feeder:
         steps = range(first_step, last_step)
         if self._resident is not None:
             for step in steps:
-                yield [self._batch(step, part, self._gather(self._part_indices(step, part))) for part in self._round.parts]
+                yield [self._batch(step, part, self._gather(step, part)) for part in self._round.parts]
             return
         from ganzoo.data import Prefetcher
 
-        looking = [part for part in self._round.parts if part.uses_pixels]
-        wanted = (self._part_indices(step, part) for step in steps for part in looking)
+        parts = self._round.parts
+        wanted = (self._part_indices(step, part) for step in steps for part in parts if part.uses_pixels)
         with Prefetcher(self._pack, wanted, pin_memory=self._device.type == "cuda") as images:
             for step in steps:
                 yield [
-                    self._batch(step, part, next(images).to(self._device, non_blocking=True) if part.uses_pixels else None)
-                    for part in self._round.parts
+                    self._batch(step, part, self._on_device(next(images)) if part.uses_pixels else None)
+                    for part in parts
                 ]
 
-    def _gather(self, indices: npt.NDArray[np.int64]) -> torch.Tensor:
-        assert self._resident is not None
-        return self._resident.index_select(0, torch.from_numpy(indices).to(self._device))
+    def _gather(self, step: int, part: Part) -> torch.Tensor | None:
+        """Return a part's images from those on the device, where it looks at them."""
+        if self._resident is None or not part.uses_pixels:
+            return None
+        return self._resident.index_select(0, torch.from_numpy(self._part_indices(step, part)).to(self._device))
+
+    def _on_device(self, images: torch.Tensor) -> torch.Tensor:
+        return images.to(self._device, non_blocking=True)
 
     def _part_indices(self, step: int, part: Part) -> npt.NDArray[np.int64]:
         return self._indices(self._numbers(step * self._round.reals, part.reals))
@@ -116,21 +123,15 @@ class Feeder:
         indices = np.empty_like(numbers)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1) if len(numbers) else ():
             inside = epochs == epoch
-            indices[inside] = self._epoch_order(epoch)[numbers[inside] % length]
+            indices[inside] = self._order(epoch)[numbers[inside] % length]
         return indices
-
-    def _epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
-        kept = self._order  # read once: the thread that fetches images ahead may be in another epoch than the one that asks for labels
-        if kept[0] != epoch:
-            kept = self._order = (epoch, permutation(len(self._pack), self._seed, epoch))
-        return kept[1]
 
     def _batch(self, step: int, part: Part, images: torch.Tensor | None) -> Batch:
         recipe = self._recipe
         reals = self._draws(self._numbers(step * self._round.reals, part.reals))
         latents = self._draws(self._numbers(step * self._round.latents, part.latents))
         real = None
-        if part.uses_pixels and images is not None:
+        if images is not None:
             real = normalise(images, self._dtype)
             if recipe.data.mirror:
                 flip = draw_uniform(self._seed, Stream.FLIP, reals.numbers, 1)[:, 0] < 0.5
@@ -143,15 +144,14 @@ class Feeder:
         return Draws(self._seed, numbers, self._device, self._dtype)
 
     def _label(self, reals: Draws, latents: Draws) -> torch.Tensor | None:
-        """Return the labels of the part's real images; where it draws none, those of images drawn at random for its z."""
+        """Return the labels of the part's real images; where it draws none, those of images drawn for its z."""
         if self._labels is None:
             return None
         if len(reals.numbers):
             chosen = self._indices(reals.numbers)
         else:
-            chosen = Draws(self._seed, latents.numbers, torch.device("cpu"), self._dtype).integers(
-                len(self._labels), stream=Stream.LABEL
-            ).numpy()
+            draws = Draws(self._seed, latents.numbers, torch.device("cpu"), self._dtype)
+            chosen = draws.integers(len(self._labels), stream=Stream.LABEL).numpy()
         return torch.from_numpy(self._labels[chosen]).to(self._device)
 
 

@@ -13,7 +13,8 @@ from ganzoo.recipes import OptimizerSection, value_at
 def make_optimizer(section: OptimizerSection, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Return the optimiser of one network.
 
-    `l2` is added to gradients as l2 · parameter (Kingma and Ba, arXiv 1412.6980, with L2 regularisation: not AdamW's decay).
+    `l2` is added to gradients as l2 · parameter (Kingma and Ba, arXiv 1412.6980, with L2 regularisation: not AdamW's
+    decay).
 
     Args:
         section: this network's settings (`OptimizerSection.of`).
@@ -55,7 +56,7 @@ def schedule_optimizer(optimizer: torch.optim.Optimizer, section: OptimizerSecti
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, torch.Tensor]:
     """Return the optimiser's state as "parameter name/entry" → tensor; empty before the first step."""
-    names = {parameter: name for name, parameter in network.named_parameters()}
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in network.named_parameters()}
     return {
         f"{names[parameter]}/{entry}": value
         for parameter, entries in optimizer.state.items()
@@ -71,6 +72,7 @@ def load_optimizer_tensors(
 
     Raises:
         KeyError: an entry of a parameter that the network does not have.
+        RuntimeError: an entry of another shape than its parameter.
     """
     parameters = dict(network.named_parameters())
     optimizer.state.clear()
@@ -79,5 +81,7 @@ def load_optimizer_tensors(
         parameter = parameters[name]
         # `step` stays where it was saved; moments take their parameter's layout, as the optimiser itself makes them.
         if value.dim():
+            if value.shape != parameter.shape:
+                raise RuntimeError(f"{key} has shape {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
             value = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(value)
         optimizer.state[parameter][entry] = value.to(parameter.device)

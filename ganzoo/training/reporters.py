@@ -25,6 +25,7 @@ import numpy as np
 from ganzoo.errors import MissingDependencyError, RunError
 from ganzoo.pictures import grid
 from ganzoo.training.events import Alarm, Checkpoint, Ended, Event, Samples, Started, Tick
+from ganzoo.training.run import writing
 
 SCHEMA_VERSION = 1
 
@@ -49,8 +50,7 @@ class JsonLinesReporter:
             return
         kind = type(event).__name__.lower()
         row = {"schema_version": SCHEMA_VERSION, "event": kind, "step": event.step, "kimg": event.kimg} | fields
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n")
+        _append(self.path, json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n")
 
     def _fields(self, event: Event) -> dict[str, Any] | None:
         match event:
@@ -138,6 +138,11 @@ def _rows(path: Path) -> list[tuple[dict[str, Any], str]]:
     return rows
 
 
+def _append(path: Path, text: str) -> None:
+    with writing(path.parent), path.open("a", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(one) for key, one in value.items()}
@@ -164,8 +169,7 @@ class TextReporter:
         lines = _sentences(event)
         if lines:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            with self.path.open("a", encoding="utf-8", newline="\n") as file:
-                file.write("".join(f"{stamp}  {line}\n" for line in lines))
+            _append(self.path, "".join(f"{stamp}  {line}\n" for line in lines))
 
 
 def _sentences(event: Event) -> list[str]:
@@ -226,6 +230,10 @@ class TensorBoardReporter:
 
     def __call__(self, event: Event) -> None:
         """Write what the event holds."""
+        with writing(self.folder.parent):
+            self._write(event)
+
+    def _write(self, event: Event) -> None:
         if isinstance(event, Started):
             self.close()
             self._open(event.step + 1 if event.resumed else None)

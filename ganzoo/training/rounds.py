@@ -1,7 +1,8 @@
 """The order of updates: which real images and which z each part of a round uses.
 
-A round ("step") is made of parts; a part updates the discriminator, the generator or both. Real images and z have global numbers,
-counted from the run's start; part p of step s uses a fixed slice of them. So what a step uses is a pure function of its number.
+A round ("step") is made of parts; a part updates the discriminator, the generator or both. Real images and z have
+global numbers, counted from the run's start; part p of step s uses a fixed slice of them. So what a step uses is a pure
+function of its number.
 """
 
 from __future__ import annotations

@@ -1,24 +1,26 @@
 """Run folders: what a training writes, and what of it must agree for the training to go on.
 
-    runs/00003-dcgan-lsun/
-        recipe.toml         resolved
-        run.json            precision, data, versions, how it was started
-        log.txt  metrics.jsonl  tensorboard/
-        samples/            step-00000500.png …
-        checkpoints/        see `ganzoo.training.checkpoints`
-        model/              at the end; see `ganzoo.models`
-        evolution.gif  curves.png
+runs/00003-dcgan-lsun/
+    recipe.toml         resolved
+    run.json            precision, data, versions, how it was started
+    log.txt  metrics.jsonl  tensorboard/
+    samples/            step-00000500.png …
+    checkpoints/        see `ganzoo.training.checkpoints`
+    model/              at the end; see `ganzoo.models`
+    evolution.gif  curves.png
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ganzoo.building import load_recipe
 from ganzoo.devices import Precision
@@ -28,7 +30,10 @@ from ganzoo.models import CONFIG
 from ganzoo.recipes import Recipe
 
 SCHEMA_VERSION = 1
-RECIPE, FACTS = "recipe.toml", "run.json"
+RECIPE, FACTS, LOCK = "recipe.toml", "run.json", ".lock"
+
+FROM_PYTHON = "given from Python"
+"""What a recipe tells as its source where the data were an object of Python's."""
 
 MAY_CHANGE = frozenset(
     {"train.kimg", "train.log_every", "train.sample_every", "train.checkpoint_every", "train.keep", "data.source"}
@@ -43,13 +48,13 @@ class Facts:
     Args:
         precision: "fp32" or "bf16", as it was resolved at the start.
         data: "description", "content_sha256", "images" of the pack.
-        init: the model whose weights it began with, or None.
+        init: the model whose weights it began with, "model" (its folder) and "sha256" (of its weights); None: random.
         versions: of ganzoo and torch at the start.
     """
 
     precision: Precision
     data: Mapping[str, Any]
-    init: str | None
+    init: Mapping[str, str] | None
     versions: Mapping[str, str]
 
 
@@ -76,13 +81,13 @@ class Run:
         """The file of metrics."""
         return self.path / "metrics.jsonl"
 
-    def is_finished(self, total_steps: int) -> bool:
-        """Return whether the model was trained for so many steps or more."""
+    @property
+    def finished_steps(self) -> int:
+        """For how many steps the model that lies in the run was trained; 0 where there is none."""
         try:
-            fields = json.loads((self.model / CONFIG).read_text(encoding="utf-8"))
-            return int(fields["step"]) >= total_steps
+            return int(json.loads((self.model / CONFIG).read_text(encoding="utf-8"))["step"])
         except (OSError, ValueError, KeyError, TypeError):
-            return False
+            return 0
 
 
 def is_run(path: Path) -> bool:
@@ -107,7 +112,9 @@ def reserve_run(runs: Path, name: str) -> Path:
             except FileExistsError:
                 number += 1
     except OSError as error:
-        raise RunError(f"No run folder can be made under {runs}: {error.strerror}.", "Choose another with --out.") from error
+        raise RunError(
+            f"No run folder can be made under {runs}: {error.strerror}.", "Choose another with --out."
+        ) from error
 
 
 def next_run(runs: Path, name: str) -> Path:
@@ -120,30 +127,86 @@ def _next_number(runs: Path) -> int:
     return max(taken, default=-1) + 1
 
 
+def check_new(path: Path) -> None:
+    """Refuse a folder in which no new run can be made.
+
+    What a start that was killed has left, a recipe beside a lock, is in nobody's way.
+
+    Raises:
+        RunError: it is a file, holds something else, or holds a run.
+    """
+    remedy = "Choose another folder with --out."
+    try:
+        if not path.exists():
+            return
+        others = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise RunError(f"{path} cannot be a run folder: {error.strerror}.", remedy) from error
+    if is_run(path):
+        raise RunError(f"{path} is a run that another process has just begun.", remedy)
+    if others and not (others == [RECIPE] and (path / LOCK).exists()):
+        raise RunError(f"{path} is no run and is not empty ({others[0]} is in it).", remedy)
+
+
 def create_run(path: Path, recipe: Recipe, facts: Facts) -> Run:
     """Write a new run's recipe and facts into its folder, made if need be.
 
     Raises:
         RunError: the folder holds something else, or cannot be written.
     """
-    try:
+    check_new(path)
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-        others = [entry.name for entry in path.iterdir() if not entry.name.startswith(".") and entry.name != RECIPE]
-        if others:
-            raise RunError(f"{path} is no run and is not empty ({others[0]} is in it).", "Choose another folder with --out.")
         write_atomically(path / RECIPE, recipe.to_toml().encode())
         fields = {"schema_version": SCHEMA_VERSION, **asdict(facts)}
         write_atomically(path / FACTS, (json.dumps(fields, indent=2) + "\n").encode())
-    except OSError as error:
-        raise RunError(f"The run folder {path} cannot be written: {error.strerror}.", "Choose another with --out.") from error
     return Run(path, recipe, facts)
 
 
 def update_recipe(run: Run, recipe: Recipe) -> Run:
-    """Write a run's recipe anew, as it goes on with other intervals or for longer."""
+    """Write a run's recipe anew, as it goes on with other intervals or for longer.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
     if recipe != run.recipe:
-        write_atomically(run.path / RECIPE, recipe.to_toml().encode())
+        with writing(run.path):
+            write_atomically(run.path / RECIPE, recipe.to_toml().encode())
     return Run(run.path, recipe, run.facts)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Answer what the operating system refuses within it, a full disk say, by one line.
+
+    Args:
+        path: the run folder.
+
+    Raises:
+        RunError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = f"{'Make room' if full else 'Make it writable'}, then go on with: ganzoo train --resume {quoted(path)}"
+        raise RunError(
+            f"The run folder {path} cannot be written: {error.strerror or error}.",
+            remedy if is_run(path) else "Choose another folder with --out.",
+        ) from error
+
+
+def go_on(run: Run) -> str:
+    """Return what to type for a run to go on."""
+    if run.recipe.data.source == FROM_PYTHON:
+        return f"ganzoo.train(resume={str(run.path)!r}, data=...)"
+    return f"ganzoo train --resume {quoted(run.path)}"
+
+
+def quoted(path: Path) -> str:
+    """Return a path as it can be typed into a command."""
+    text = str(path)
+    return f'"{text}"' if any(sign.isspace() for sign in text) else text
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
@@ -159,8 +222,11 @@ def open_run(path: str | os.PathLike[str]) -> Run:
         fields = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if fields.pop("schema_version") > SCHEMA_VERSION:
             raise RunError(f"{folder} was written by a newer ganzoo.", "Update ganzoo.")
-        return Run(folder, load_recipe(folder / RECIPE), Facts(**fields))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        facts = Facts(**fields)
+        if facts.precision not in get_args(Precision) or not isinstance(facts.data["content_sha256"], str):
+            raise ValueError(f"{FACTS} is not what it should be")
+        return Run(folder, load_recipe(folder / RECIPE), facts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"The run {folder} cannot be read: {type(error).__name__}: {error}.") from error
     except RecipeError as error:
         raise RunError(f"The run {folder} has a recipe that cannot be used: {error.message}", error.remedy) from error

@@ -13,9 +13,13 @@ class Statistics:
     Args:
         names: what is collected; a name that is never added to is left out of what is read.
         device: where the numbers live.
+
+    Attributes:
+        names: what is collected, in order.
     """
 
     def __init__(self, names: Sequence[str], device: torch.device) -> None:
+        self.names = tuple(names)
         self._index = {name: position for position, name in enumerate(names)}
         self._sums = torch.zeros(2, len(names), dtype=torch.float64, device=device)
 

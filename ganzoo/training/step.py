@@ -1,7 +1,7 @@
 """The step: one round of updates as a deterministic function of tensors and buffers.
 
-Everything random comes in with the batches; scheduled numbers lie in 0-d tensors on the device; statistics are summed there. No value
-is read back and no branch depends on one, so that a CUDA graph could hold the whole round.
+Everything random comes in with the batches; scheduled numbers lie in 0-d tensors on the device; statistics are summed
+there. No value is read back and no branch depends on one, so that a CUDA graph could hold the whole round.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from torch import nn
 
 from ganzoo.architectures.layers import dropout_draws
 from ganzoo.building import build_objective, build_penalties
+from ganzoo.devices import Precision, autocast, seed_generators
 from ganzoo.objectives.contract import PenaltyInputs
 from ganzoo.randomness import Draws, Stream, words
 from ganzoo.recipes import Recipe, value_at
 from ganzoo.training.ema import EMA, ema_weight
 from ganzoo.training.feeder import Batch
 from ganzoo.training.optimizers import make_optimizer, schedule_optimizer
-from ganzoo.devices import Precision, autocast
 from ganzoo.training.rounds import Round, make_round
 from ganzoo.training.statistics import Statistics
 
-_FAKES_BEHIND_REALS = 1 << 62  # in a joined batch, keeps the fakes' dropout masks apart from those of real images of the same number
+# In a joined batch, keeps the fakes' dropout masks apart from those of real images of the same number.
+_FAKES_BEHIND_REALS = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Step:
         self._penalty_weights = torch.zeros(len(self.penalties), device=self.device, dtype=self.dtype)
         self._penalty_names = _distinct([penalty.name for penalty in self.penalties])
         self.first_bad_step = torch.full((), -1, device=self.device, dtype=torch.int64)
+        self._first_bad_name = torch.full((), -1, device=self.device, dtype=torch.int64)
         self.statistics = Statistics(
             [
                 "loss/discriminator",
@@ -99,6 +101,14 @@ class Step:
         """The generator to judge and publish: the average where there is one."""
         return self.ema.network if self.ema is not None else self.generator
 
+    def first_bad(self) -> tuple[int, str] | None:
+        """Return the number of the first step in which a loss or gradient was NaN or Inf, and its name; None: all well.
+
+        This reads from the device.
+        """
+        number = int(self.first_bad_step)
+        return None if number < 0 else (number, self.statistics.names[int(self._first_bad_name)])
+
     def __call__(self, number: int, batches: Sequence[Batch]) -> None:
         """Do one round.
 
@@ -108,10 +118,11 @@ class Step:
         """
         self._schedule(number)
         # Layers of third parties may draw from torch's own generator: seeded so, they too draw the same after a resume.
-        torch.manual_seed(int(words(self.recipe.train.seed, Stream.FOREIGN, np.array([number]), 1)[0, 0]))
+        foreign = words(self.recipe.train.seed, Stream.FOREIGN, np.array([number]), 1)[0, 0]
+        seed_generators(int(foreign), self.device)
         self.generator.train()
         self.discriminator.train()
-        kept: torch.Tensor | None = None
+        kept: tuple[torch.Tensor, torch.Tensor | None] | None = None
         for part, batch in zip(self.round.parts, batches, strict=True):
             if part.role == "both":
                 self._update_both(number, batch)
@@ -124,25 +135,29 @@ class Step:
 
     # ------------------------------------------------------------------------------------------ parts of a round
 
-    def _update_discriminator(self, number: int, batch: Batch) -> torch.Tensor | None:
-        """Update D; return the fakes with their graph where G's update goes back through them."""
+    def _update_discriminator(self, number: int, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+        """Update D; return the fakes with their graph, and their labels, where G's update goes back through them."""
         train = self.recipe.train
-        fake = None
+        kept = None
         for micro in _split(batch, train.accumulate):
             with torch.set_grad_enabled(train.reuse_fakes):
                 fake = self._generate(micro)
             shown = self._show(number, micro, fake.detach())
             loss = self._discriminator_loss(number, micro, shown)
             (loss / train.accumulate).backward(inputs=list(self.discriminator.parameters()))
-        self._apply("discriminator")
-        return fake if train.reuse_fakes else None
+            kept = (fake, micro.label) if train.reuse_fakes else None
+        self._apply(number, "discriminator")
+        return kept
 
-    def _update_generator(self, number: int, batch: Batch, kept: torch.Tensor | None) -> None:
+    def _update_generator(
+        self, number: int, batch: Batch, kept: tuple[torch.Tensor, torch.Tensor | None] | None
+    ) -> None:
         train = self.recipe.train
         for micro in _split(batch, train.accumulate):
-            fake = kept if kept is not None else self._generate(micro)
+            # Fakes of D's update keep the labels that they were made with: this part's own are those of other images.
+            fake, label = kept if kept is not None else (self._generate(micro), micro.label)
             with _frozen(self.discriminator):
-                fake_logits = self._judge(fake, micro.label, micro.latents, Stream.DROPOUT_GENERATOR_PHASE)
+                fake_logits = self._judge(fake, label, micro.latents, Stream.DROPOUT_GENERATOR_PHASE)
                 real_logits = None
                 if self.objective.generator_uses_real and micro.real is not None:
                     with torch.no_grad():
@@ -150,7 +165,7 @@ class Step:
             loss = self.objective.generator_loss(fake_logits, real_logits)
             self._note(number, "loss/generator", loss)
             (loss / train.accumulate).backward(inputs=list(self.generator.parameters()))
-        self._apply("generator")
+        self._apply(number, "generator")
 
     def _update_both(self, number: int, batch: Batch) -> None:
         """Update both networks from one forward pass of each."""
@@ -162,8 +177,8 @@ class Step:
             loss = self.objective.generator_loss(shown.fake_logits, shown.real_logits.detach())
             self._note(number, "loss/generator", loss)
             (loss / accumulate).backward(inputs=list(self.generator.parameters()))
-        self._apply("discriminator")
-        self._apply("generator")
+        self._apply(number, "discriminator")
+        self._apply(number, "generator")
 
     # ------------------------------------------------------------------------------------------ forward
 
@@ -192,7 +207,8 @@ class Step:
         if self.recipe.train.real_fake_batches == "joined":
             numbers = np.concatenate((batch.reals.numbers, batch.latents.numbers + _FAKES_BEHIND_REALS))
             label = torch.cat((batch.label, batch.label)) if batch.label is not None else None
-            both = self._judge(torch.cat((real, fake)), label, replace(batch.reals, numbers=numbers), Stream.DROPOUT_REAL)
+            draws = replace(batch.reals, numbers=numbers)
+            both = self._judge(torch.cat((real, fake)), label, draws, Stream.DROPOUT_REAL)
             real_logits, fake_logits = both[: len(real)], both[len(real) :]
         else:
             real_logits = self._judge(real, batch.label, batch.reals, Stream.DROPOUT_REAL)
@@ -233,21 +249,21 @@ class Step:
                 loss = loss + self._penalty_weights[index] * value
         return loss
 
-    def _apply(self, network: str) -> None:
+    def _apply(self, number: int, network: str) -> None:
         """Let a network's optimiser use the gradients, and forget them."""
         optimizer = self.optimizers[network]
-        gradients = [
-            parameter.grad for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None
-        ]
-        self.statistics.add(f"gradient/{network}", nn.utils.get_total_norm(gradients))
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        self._note(number, f"gradient/{network}", nn.utils.get_total_norm(gradients).to(self.device))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     def _note(self, number: int, name: str, value: torch.Tensor) -> None:
-        """Add a loss to the statistics and remember the first step at which one is not finite."""
+        """Add a loss or norm to the statistics, and remember the first that is not finite."""
         value = value.detach()
         self.statistics.add(name, value)
         bad = (self.first_bad_step < 0) & ~torch.isfinite(value)
+        self._first_bad_name.masked_fill_(bad, self.statistics.names.index(name))
         self.first_bad_step.masked_fill_(bad, number)
 
     def _schedule(self, number: int) -> None:
@@ -256,7 +272,7 @@ class Step:
         for network, optimizer in self.optimizers.items():
             self.learning_rates[network] = schedule_optimizer(optimizer, self._settings[network], kimg)
         for index, section in enumerate(self.recipe.penalty):
-            # Taken every so many steps, a penalty weighs as many times as much, so that its mean weight is what was asked for.
+            # Taken every so many steps, a penalty weighs as many times as much: its mean weight is what was asked for.
             self._penalty_weights[index].fill_(value_at(section.weight, kimg) * section.every)
         if self.ema is not None:
             self._ema_weight.fill_(ema_weight(self.recipe.ema, kimg, self.images))
@@ -302,4 +318,7 @@ def _frozen(network: nn.Module) -> Iterator[None]:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Return the names with repeated ones numbered."""
-    return [name if names.count(name) == 1 else f"{name}_{names[: index + 1].count(name)}" for index, name in enumerate(names)]
+    return [
+        name if names.count(name) == 1 else f"{name}_{names[: index + 1].count(name)}"
+        for index, name in enumerate(names)
+    ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import importlib.metadata
 import json
 import time
 from collections import deque
@@ -10,17 +12,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from ganzoo.building import build_discriminator, build_generator
 from ganzoo.data import Pack
-from ganzoo.devices import Precision
-from ganzoo.errors import InterruptedTraining, NotFiniteError
+from ganzoo.devices import Precision, seed_generators
+from ganzoo.errors import CheckpointError, InterruptedTraining, NotFiniteError, WeightsError
 from ganzoo.files import atomic_folder
-from ganzoo.models import DISCRIMINATOR, ModelConfig, load_model, save_model
+from ganzoo.models import DISCRIMINATOR, ModelConfig, load_model, published_recipe, save_model, weights_sha256
 from ganzoo.pictures import diversity, grid, save_curves, save_evolution, save_png, to_uint8
 from ganzoo.randomness import Stream, words
 from ganzoo.recipes import Recipe
@@ -35,12 +39,13 @@ from ganzoo.training.checkpoints import (
     load_checkpoint,
     remove_dead_writes,
     save_checkpoint,
+    steps_of,
 )
 from ganzoo.training.ema import estimate_batch_statistics
-from ganzoo.training.events import Alarm, Checkpoint, Ended, Event, Progress, Reporter, Samples, Started, Tick
+from ganzoo.training.events import Checkpoint, Ended, Event, Progress, Reporter, Samples, Started, Tick
 from ganzoo.training.feeder import Feeder, fixed_latents, in_batches
 from ganzoo.training.reporters import read_metrics, truncate_metrics
-from ganzoo.training.run import Run
+from ganzoo.training.run import Run, go_on, writing
 from ganzoo.training.signals import StopRequest, stop_on_signals
 from ganzoo.training.step import Step
 
@@ -82,28 +87,40 @@ def total_steps(kimg: float, images_per_step: int) -> int:
     return max(1, -(-round(kimg * 1000) // images_per_step))
 
 
-def build_step(recipe: Recipe, device: torch.device, precision: Precision, init: Path | None = None) -> Step:
-    """Return the step of a recipe with freshly initialised networks, a function of the recipe's seed.
+def build_networks(recipe: Recipe, init: Path | None = None) -> tuple[nn.Module, nn.Module]:
+    """Return a recipe's generator and discriminator on the CPU, initialised as a function of the recipe's seed.
 
     Args:
         recipe: what is trained.
-        device: where.
-        precision: "fp32" or "bf16".
         init: a model folder whose weights to begin with: its generator's, and its discriminator's if it has one.
 
     Raises:
         WeightsError: the model's weights do not fit the recipe's networks.
     """
-    torch.manual_seed(int(words(recipe.train.seed, Stream.INITIALISATION, np.zeros(1, np.int64), 1)[0, 0]))
-    generator, discriminator = build_generator(recipe), build_discriminator(recipe)  # on the CPU: the same on every device
+    seed = int(words(recipe.train.seed, Stream.INITIALISATION, np.zeros(1, np.int64), 1)[0, 0])
+    with torch.random.fork_rng(devices=[]):
+        seed_generators(seed, torch.device("cpu"))
+        generator, discriminator = build_generator(recipe), build_discriminator(recipe)
     if init is not None:
         model = load_model(init)
         load_strictly(generator, model.generator.state_dict(), str(init))
         if model.discriminator is not None:
             load_strictly(discriminator, model.discriminator.state_dict(), str(init / DISCRIMINATOR))
-    for network in (generator, discriminator):
-        network.to(device=device, memory_format=torch.channels_last)
-    return Step(recipe, generator, discriminator, precision)
+    return generator, discriminator
+
+
+def build_step(recipe: Recipe, device: torch.device, precision: Precision, init: Path | None = None) -> Step:
+    """Return the step of a recipe with the networks of `build_networks` on a device.
+
+    Args:
+        recipe, init: as `build_networks`.
+        device: where.
+        precision: "fp32" or "bf16".
+    """
+    networks = build_networks(recipe, init)  # on the CPU first: the same weights for every device
+    for network in networks:
+        network.to(device).to(memory_format=torch.channels_last)
+    return Step(recipe, *networks, precision)
 
 
 class Trainer:
@@ -114,13 +131,10 @@ class Trainer:
         pack: the data.
         device: where to train.
         reporters: called with every event, in order.
-        init: a model folder to begin with, used where there is no checkpoint yet.
     """
 
-    def __init__(
-        self, run: Run, pack: Pack, device: torch.device, reporters: Sequence[Reporter], init: Path | None = None
-    ) -> None:
-        self.run, self.pack, self.device, self.reporters, self.init = run, pack, device, list(reporters), init
+    def __init__(self, run: Run, pack: Pack, device: torch.device, reporters: Sequence[Reporter]) -> None:
+        self.run, self.pack, self.device, self.reporters = run, pack, device, list(reporters)
         self.recipe: Recipe = run.recipe
         self.step: Step | None = None
         self.done = 0
@@ -134,7 +148,8 @@ class Trainer:
         Raises:
             InterruptedTraining: SIGTERM or Ctrl-C; a checkpoint was written.
             NotFiniteError: NaN or Inf; the last good checkpoint is kept.
-            CheckpointError: a checkpoint cannot be written or does not fit.
+            CheckpointError: a checkpoint cannot be written or does not fit; or there were some, and none is whole.
+            RunError: the run folder cannot be written.
         """
         devices = [self.device] if self.device.type == "cuda" else []
         # The caller's random state comes back unchanged; within, it is a function of the recipe's seed and the step.
@@ -142,14 +157,18 @@ class Trainer:
             return self._train(stop)
 
     def _train(self, stop: StopRequest) -> TrainingResult:
-        step = self.step = build_step(self.recipe, self.device, self.run.facts.precision, self.init)
+        found, notes = self._prepare()
+        init = self._initial_model() if found is None else None
+        step = self.step = build_step(self.recipe, self.device, self.run.facts.precision, init)
         last = total_steps(self.recipe.train.kimg, step.images)
         alarms = Alarms(self._data_diversity(), objective=step.objective)
-        notes = self._resume(step, alarms)
-        resumed = self.done > 0
+        if found is not None:
+            self._load(found, step, alarms)
+        told = self._clear_later_records(found is not None)
         self._emit(
             Started(
-                **self._at(),
+                self.done,
+                self.kimg,
                 run=self.run.path,
                 recipe=self.recipe.name,
                 total_steps=last,
@@ -157,15 +176,20 @@ class Trainer:
                 device=str(self.device),
                 precision=self.run.facts.precision,
                 images=len(self.pack),
-                resumed=resumed,
+                resumed=found is not None,
                 parameters={name: _count(getattr(step, name)) for name in ("generator", "discriminator")},
                 notes=notes,
             )
         )
-        if not resumed:
+        if found is None:
             self._snapshot(step, alarms)
             self._checkpoint(step, alarms)
-        self._loop(step, alarms, last, stop)
+        elif not told:  # it was killed between writing the checkpoint and telling of it
+            self._emit(
+                Checkpoint(self.done, self.kimg, path=found, bytes=sum(one.stat().st_size for one in found.iterdir()))
+            )
+        if self.done < last:
+            self._loop(step, alarms, last, stop)
         return self._finish(step)
 
     def _loop(self, step: Step, alarms: Alarms, last: int, stop: StopRequest) -> None:
@@ -173,41 +197,92 @@ class Trainer:
         feeder = Feeder(self.recipe, step.round, self.pack, self.device, step.dtype, resident=self._resident())
         clock = _Clock(self.done, self.seconds, step.images)
         tick_step, tick_seconds = self.done, self.seconds
-        with torch.enable_grad():
-            for number, batches in enumerate(feeder.rounds(self.done, last), start=self.done):
+        with contextlib.closing(feeder.rounds(self.done, last)) as rounds:
+            for number, batches in enumerate(rounds, start=self.done):
                 step(number, batches)
                 self.done = number + 1
                 self.seconds = clock.seconds()
                 if clock.is_due():
                     rate = clock.rate(self.done)
-                    self._emit(Progress(**self._at(), images_per_second=rate, seconds_left=(last - self.done) * step.images / rate))
-                ending = self.done == last or bool(stop)
-                if self.done % settings.log_every == 0 or ending:
+                    left = (last - self.done) * step.images / rate
+                    self._emit(Progress(self.done, self.kimg, images_per_second=rate, seconds_left=left))
+                at_end = self.done == last
+                stopping = bool(stop) and not at_end  # looked at once: one that comes from here on waits for a step
+                if self.done % settings.log_every == 0 or at_end:
                     rate = (self.done - tick_step) * step.images / max(self.seconds - tick_seconds, 1e-9)
                     tick_step, tick_seconds = self.done, self.seconds
                     self._tick(step, alarms, rate)
-                if self.done % settings.sample_every == 0 or self.done == last:
+                if self.done % settings.sample_every == 0 or at_end:
                     self._snapshot(step, alarms)
-                if self.done % settings.checkpoint_every == 0 or ending:
+                if self.done % settings.checkpoint_every == 0 or at_end or stopping:
                     self._checkpoint(step, alarms)
-                if stop and self.done < last:
+                if stopping:
                     self._interrupted(stop)
 
-    def _resume(self, step: Step, alarms: Alarms) -> tuple[str, ...]:
-        remove_dead_writes(self.run.path)
-        found, notes = find_checkpoint(self.run.path)
-        if found is None:
+    # ------------------------------------------------------------------------------------------ beginning and going on
+
+    def _prepare(self) -> tuple[Path | None, tuple[str, ...]]:
+        """Clear what killed processes left, and return the checkpoint to go on from and what the user should know.
+
+        Raises:
+            CheckpointError: there were checkpoints beyond the start, and none is whole: to begin again from the start,
+                unasked, would be the loss of what was trained.
+        """
+        with writing(self.run.path):
+            remove_dead_writes(self.run.path)
             self.run.samples.mkdir(exist_ok=True)
-            truncate_metrics(self.run.metrics, -1)
-            return notes
-        counters = load_checkpoint(found, step)
+        found, notes = find_checkpoint(self.run.path)
+        if found is not None:
+            began, now = self.run.facts.versions.get("torch"), importlib.metadata.version("torch")
+            if began != now:
+                notes += (
+                    f"The run was begun with torch {began}; with {now} it may not go on bit for bit as it would.",
+                )
+            return found, notes
+        rows = read_metrics(self.run.metrics)
+        trained = [*steps_of(self.run.path), *(row["step"] for row in rows if row["event"] == "checkpoint")]
+        if max(trained, default=0) > 0:
+            raise CheckpointError(
+                f"The run {self.run.path} has no whole checkpoint left to go on from. {' '.join(notes)}".strip(),
+                "Bring one back from a copy, or begin a new run with --out.",
+            )
+        return None, notes
+
+    def _initial_model(self) -> Path | None:
+        """Return the model that the run begins with.
+
+        Raises:
+            WeightsError: it is not there any more, or is another by now.
+        """
+        init = self.run.facts.init
+        if init is None:
+            return None
+        model = Path(init["model"])
+        if weights_sha256(model) != init["sha256"]:
+            raise WeightsError(
+                f"{model}, whose weights the run {self.run.path} begins with, has other weights by now.",
+                "Begin a new run with --out.",
+            )
+        return model
+
+    def _load(self, checkpoint: Path, step: Step, alarms: Alarms) -> None:
+        counters = load_checkpoint(checkpoint, step)
+        try:
+            alarms.load(counters.alarms)
+        except KeyError as error:
+            raise CheckpointError(f"The checkpoint {checkpoint} lacks the alarms' {error}.") from error
         self.done, self.seconds = counters.step, counters.seconds
-        alarms.load(counters.alarms)
-        truncate_metrics(self.run.metrics, self.done)
-        for path in self.run.samples.glob("step-*.png"):
-            if _step_of(path) > self.done:
-                path.unlink()
-        return notes
+
+    def _clear_later_records(self, resumed: bool) -> bool:
+        """Forget metrics and sample grids of steps that are taken again; return whether this checkpoint was told of."""
+        last_step = self.done if resumed else -1
+        with writing(self.run.path):
+            truncate_metrics(self.run.metrics, last_step)
+            for path in self.run.samples.glob("step-*.png"):
+                if _step_of(path) > last_step:
+                    path.unlink()
+        rows = read_metrics(self.run.metrics)
+        return any(row["event"] == "checkpoint" and row["step"] == self.done for row in rows)
 
     def _resident(self) -> bool:
         """Return whether the pack is kept whole on the device."""
@@ -216,44 +291,52 @@ class Trainer:
             return self.pack.nbytes < _SHARE_OF_DEVICE * free
         return self.pack.nbytes <= _RESIDENT_ON_CPU
 
-    # ------------------------------------------------------------------------------------------ what happens at intervals
+    # ------------------------------------------------------------------------------------------ at intervals
 
     def _tick(self, step: Step, alarms: Alarms, rate: float) -> None:
+        self._check_losses(step)
         statistics = step.statistics.read()
-        bad = int(step.first_bad_step)
-        if bad >= 0:
-            self._not_finite(bad, first_not_finite(step) or "a loss")
         statistics |= {f"lr/{network}": value for network, value in step.learning_rates.items()}
-        tick = Tick(**self._at(), statistics=statistics, images_per_second=rate, seconds=self.seconds)
+        tick = Tick(self.done, self.kimg, statistics=statistics, images_per_second=rate, seconds=self.seconds)
         self._emit(tick)
         for alarm in alarms(tick):
             self._emit(alarm)
 
     def _snapshot(self, step: Step, alarms: Alarms) -> None:
+        self._check_losses(step)
+        self._check_state(step)
+        images, path = self._draw_grid(step)
+        event = Samples(self.done, self.kimg, path=path, images=images, diversity=diversity(images))
+        self._emit(event)
+        for alarm in alarms(event):
+            self._emit(alarm)
+
+    def _draw_grid(self, step: Step) -> tuple[npt.NDArray[np.uint8], Path]:
+        """Draw the images of the fixed z, write their grid, and return both images and file."""
         z, label = fixed_latents(
             self.recipe, SNAPSHOT_IMAGES, Stream.SNAPSHOT, Stream.SNAPSHOT_LABEL, self.device, step.dtype
         )
         generator = self._standing(step)
         with torch.no_grad():
-            parts = [_draw(generator, *part) for part in in_batches(z, label, SNAPSHOT_IMAGES)]
-        images = to_uint8(torch.cat(parts).float().cpu())
+            drawn = _draw(generator, z, label).float().cpu()
+        if not bool(torch.isfinite(drawn).all()):
+            self._not_finite(f"after step {self.done:,}: an image of the generator")
+        images = to_uint8(drawn)
         path = self.run.samples / f"step-{self.done:08d}.png"
-        save_png(grid(images), path)
-        event = Samples(**self._at(), path=path, images=images, diversity=diversity(images))
-        self._emit(event)
-        for alarm in alarms(event):
-            self._emit(alarm)
+        with writing(self.run.path):
+            save_png(grid(images), path)
+        return images, path
 
     def _checkpoint(self, step: Step, alarms: Alarms) -> None:
-        if name := first_not_finite(step):
-            self._not_finite(self.done - 1, name)
+        self._check_losses(step)
+        self._check_state(step)
         counters = Counters(self.done, self.seconds, alarms.state())
         path, size = save_checkpoint(self.run.path, step, counters, self.recipe.train.keep)
-        self._emit(Checkpoint(**self._at(), path=path, bytes=size))
+        self._emit(Checkpoint(self.done, self.kimg, path=path, bytes=size))
 
     def _standing(self, step: Step) -> nn.Module:
         """Return a copy of the generator to judge, in eval mode, with batch-norm statistics that are its own."""
-        generator = copy.deepcopy(step.best_generator).eval().requires_grad_(False)
+        generator: nn.Module = copy.deepcopy(step.best_generator).eval().requires_grad_(False)
         z, label = fixed_latents(
             self.recipe, STATISTICS_IMAGES, Stream.STATISTICS, Stream.STATISTICS_LABEL, self.device, step.dtype
         )
@@ -263,28 +346,17 @@ class Trainer:
     # ------------------------------------------------------------------------------------------ ends
 
     def _finish(self, step: Step) -> TrainingResult:
-        pictures = self._draw_pictures()
-        config = ModelConfig(
-            self.recipe,
-            "ema" if step.ema is not None else "raw",
-            self.done,
-            self._at()["kimg"],
-            dict(self.run.facts.data) | {"classes": list(self.pack.classes)},
-        )
-        rows = [row for row in read_metrics(self.run.metrics) if row["event"] == "tick"]
-        statistics = rows[-1]["statistics"] if rows else {}
-        with atomic_folder(self.run.model, replace=self.run.model.exists()) as folder:
-            save_model(folder, config, self._standing(step), step.discriminator)
-            metrics = {"schema_version": 1, "step": self.done, "kimg": self._at()["kimg"], "training": statistics}
-            (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-            sampler = TorchSampler(load_model(folder), device=str(self.device))
-            images = to_uint8(sampler.sample(np.arange(SNAPSHOT_IMAGES), labels=self._grid_labels()))
-            save_png(grid(images), folder / "samples.png")
-            (folder / "README.md").write_text(model_card(config, statistics), encoding="utf-8")
+        """Draw the pictures and write the model; the model comes last, for a run that has it is finished."""
+        if not (self.run.samples / f"step-{self.done:08d}.png").exists():
+            self._draw_grid(step)
+        with writing(self.run.path):
+            pictures = self._draw_pictures()
+            self._write_model(step)
         pictures["samples"] = self.run.model / "samples.png"
         self._emit(
             Ended(
-                **self._at(),
+                self.done,
+                self.kimg,
                 run=self.run.path,
                 model=self.run.model,
                 seconds=self.seconds,
@@ -292,7 +364,26 @@ class Trainer:
                 pictures=pictures,
             )
         )
-        return TrainingResult(self.run.path, self.run.model, self.done, self._at()["kimg"], self.seconds, pictures)
+        return TrainingResult(self.run.path, self.run.model, self.done, self.kimg, self.seconds, pictures)
+
+    def _write_model(self, step: Step) -> None:
+        config = ModelConfig(
+            published_recipe(self.recipe),
+            "ema" if step.ema is not None else "raw",
+            self.done,
+            self.kimg,
+            dict(self.run.facts.data) | {"classes": list(self.pack.classes)},
+        )
+        rows = [row for row in read_metrics(self.run.metrics) if row["event"] == "tick"]
+        statistics = rows[-1]["statistics"] if rows else {}
+        with atomic_folder(self.run.model, replace=True) as folder:
+            save_model(folder, config, self._standing(step), step.discriminator)
+            metrics = {"schema_version": 1, "step": self.done, "kimg": self.kimg, "training": statistics}
+            (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            sampler = TorchSampler(load_model(folder), device=str(self.device))
+            images = to_uint8(sampler.sample(np.arange(SNAPSHOT_IMAGES), labels=self._grid_labels()))
+            save_png(grid(images), folder / "samples.png")
+            (folder / "README.md").write_text(model_card(config, statistics), encoding="utf-8")
 
     def _draw_pictures(self) -> dict[str, Path]:
         frames = sorted(self.run.samples.glob("step-*.png"), key=_step_of)
@@ -309,19 +400,44 @@ class Trainer:
         return pictures
 
     def _interrupted(self, stop: StopRequest) -> None:
-        self._emit(Ended(**self._at(), run=self.run.path, model=None, seconds=self.seconds, reason="interrupted"))
+        self._emit(
+            Ended(self.done, self.kimg, run=self.run.path, model=None, seconds=self.seconds, reason="interrupted")
+        )
         name = stop.signal.name if stop.signal is not None else "a signal"
         raise InterruptedTraining(
             f"Stopped by {name} after step {self.done:,}; a checkpoint was written.",
-            f"Go on with: ganzoo train --resume {self.run.path}",
+            f"Go on with: {go_on(self.run)}",
         )
 
-    def _not_finite(self, number: int, name: str) -> None:
-        self._emit(Ended(**self._at(), run=self.run.path, model=None, seconds=self.seconds, reason="not_finite"))
+    def _check_losses(self, step: Step) -> None:
+        """Stop where a loss or gradient was not finite.
+
+        Raises:
+            NotFiniteError: with the first step at which it was, counted from 1, and its name.
+        """
+        if bad := step.first_bad():
+            number, name = bad
+            also = first_not_finite(step)
+            beside = f"; after step {self.done:,} {also} is not either" if also is not None else ""
+            self._not_finite(f"in step {number + 1:,}: {name}", beside)
+
+    def _check_state(self, step: Step) -> None:
+        """Stop where a tensor of the state is not finite.
+
+        Raises:
+            NotFiniteError: with its name.
+        """
+        if name := first_not_finite(step):
+            self._not_finite(f"after step {self.done:,}: {name}")
+
+    def _not_finite(self, what: str, beside: str = "") -> NoReturn:
+        self._emit(
+            Ended(self.done, self.kimg, run=self.run.path, model=None, seconds=self.seconds, reason="not_finite")
+        )
         kept, _ = find_checkpoint(self.run.path)
         last = f"The last good checkpoint, {kept.name}, is kept. " if kept is not None else ""
         raise NotFiniteError(
-            f"NaN or Inf at step {number:,}: {name} is not finite.",
+            f"NaN or Inf {what} is not finite{beside}.",
             f"{last}Try a lower optimizer.lr, --precision fp32 or a gradient penalty in a new run.",
         )
 
@@ -331,9 +447,10 @@ class Trainer:
         for reporter in self.reporters:
             reporter(event)
 
-    def _at(self) -> dict[str, int | float]:
-        images = self.step.images if self.step is not None else 0
-        return {"step": self.done, "kimg": self.done * images / 1000.0}
+    @property
+    def kimg(self) -> float:
+        """Thousands of real images drawn so far."""
+        return self.done * self.step.images / 1000.0 if self.step is not None else 0.0
 
     def _grid_labels(self) -> np.ndarray | None:
         classes = self.recipe.data.num_classes
@@ -376,15 +493,23 @@ class _Clock:
 
 @contextmanager
 def _settings(recipe: Recipe) -> Iterator[None]:
-    """Within it, torch's global switches are as the recipe asks; afterwards as they were."""
-    was = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    """Within it, torch's global switches are as the recipe asks, or as they are by default; afterwards as they were."""
+    deterministic, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    benchmark, dtype, device = torch.backends.cudnn.benchmark, torch.get_default_dtype(), torch.get_default_device()
+    on_cpu = contextlib.nullcontext() if device.type == "cpu" else torch.device("cpu")
     torch.use_deterministic_algorithms(recipe.train.deterministic)
     torch.backends.cudnn.benchmark = not recipe.train.deterministic
+    torch.set_default_dtype(torch.float32)
     try:
-        yield
+        with on_cpu, torch.inference_mode(False), torch.enable_grad():
+            yield
     finally:
-        torch.use_deterministic_algorithms(was[0])
-        torch.backends.cudnn.benchmark = was[1]
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
+        torch.set_default_dtype(dtype)
 
 
 def _draw(generator: nn.Module, z: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:

@@ -90,8 +90,9 @@ def make_environment(folder: Path, *what: str | Path, checkout: Path) -> Environ
     # What builds the editable install, and nothing else of the running environment: pip must find no other ganzoo.
     tools = folder / "tools"
     tools.mkdir()
-    for name in ("setuptools", "_distutils_hack", "wheel"):
-        (tools / name).symlink_to(Path(sysconfig.get_path("purelib")) / name)
+    for pattern in ("setuptools*", "_distutils_hack", "wheel*"):
+        for path in Path(sysconfig.get_path("purelib")).glob(pattern):
+            (tools / path.name).symlink_to(path)
     succeed([*PIP, "--python", python, "install", *OFFLINE, *what], folder, PYTHONPATH=str(tools))
     paths = dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
     (site / "zz_running_environment.pth").write_text("".join(f"{path}\n" for path in paths))

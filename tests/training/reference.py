@@ -59,7 +59,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-# ---------------------------------------------------------------------------------------------------- networks
+# ------------------------------------------------------------------------------------------------ networks
 
 BATCH_NORM_MOMENTUM = 0.1  # share of the batch in the running statistics
 COMMON = {"kernel_size": 5, "strides": 2, "hidden": [], "norm": "batch", "norm_eps": 1e-5, "norm_affine": True}
@@ -87,7 +87,10 @@ def convolve(x: Tensor, weight: Tensor, stride: int) -> Tensor:
 
 
 def convolve_transposed(x: Tensor, weight: Tensor, stride: int, size: int) -> Tensor:
-    """Return the adjoint of the centred convolution of `size` pixels: (n, in, m, m), (in, out, k, k) → (n, out, size, size)."""
+    """Return the adjoint of the centred convolution of `size` pixels: x (n, in, m, m) → (n, out, size, size).
+
+    The weight is (in, out, k, k).
+    """
     kernel = weight.shape[-1]
     spread = x.new_zeros(*x.shape[:2], *((side - 1) * stride + 1 for side in x.shape[2:]))
     spread[..., ::stride, ::stride] = x
@@ -149,7 +152,7 @@ class Network:
         return (label[:, None] == torch.arange(self.classes)).double()
 
     def weight(self, layer: str, rows: int = 0) -> Tensor:
-        """Return a layer's weight, divided by its spectral norm where the recipe says so (arXiv 1802.05957, algorithm 1).
+        """Return a layer's weight, over its spectral norm where the recipe says so (arXiv 1802.05957, algorithm 1).
 
         Args:
             layer: its name.
@@ -179,7 +182,7 @@ class Network:
         return self.biased(layer, x @ self.weight(layer).T)
 
     def batch_norm(self, layer: str, x: Tensor) -> Tensor:
-        """Return x normalised over the batch and the positions (arXiv 1502.03167, algorithm 1), where the recipe has it."""
+        """Return x normalised over batch and positions (arXiv 1502.03167, algorithm 1), where the recipe has it."""
         if self.options["norm"] != "batch":
             return x
         over = [dim for dim in range(x.dim()) if dim != 1]
@@ -271,7 +274,7 @@ class Discriminator(Network):
         return logits
 
 
-# ---------------------------------------------------------------------------------------------------- losses
+# ------------------------------------------------------------------------------------------------ losses
 
 
 def cross_entropy(logits: Tensor, target: float) -> Tensor:
@@ -291,7 +294,9 @@ def discriminator_loss(objective: Mapping[str, Any], real: Tensor, fake: Tensor)
             return -(real.mean() - fake.mean())
         case "hinge":  # arXiv 1802.05957, equation 16: D maximises E min(0, -1 + D(x)) + E min(0, -1 - D(G(z)))
             return -((real - 1).clamp(max=0).mean() + (-fake - 1).clamp(max=0).mean())
-        case "relativistic":  # arXiv 2501.05441, equation 2, with f(t) = -log(1 + exp(-t)): D maximises E f(D(x) - D(G(z)))
+        case (
+            "relativistic"
+        ):  # arXiv 2501.05441, equation 2, with f(t) = -log(1 + exp(-t)): D maximises E f(D(x) - D(G(z)))
             return torch.log1p(torch.exp(-(real - fake))).mean()
     raise AssertionError(objective)
 
@@ -331,7 +336,7 @@ def gradient_rule(rule: str, logits: Tensor, image: Tensor) -> Tensor:
     return torch.stack(values).mean()
 
 
-# ---------------------------------------------------------------------------------------------------- optimisers
+# ------------------------------------------------------------------------------------------------ optimisers
 
 
 def scheduled(value: Any, kimg: float) -> float:
@@ -346,7 +351,7 @@ def scheduled(value: Any, kimg: float) -> float:
 
 @dataclass
 class Optimizer:
-    """Adam (arXiv 1412.6980, algorithm 1) or RMSprop (Hinton's lecture 6e), with l2 · parameter added to the gradient."""
+    """Adam (arXiv 1412.6980, algorithm 1) or RMSprop (Hinton's lecture 6e); l2 · parameter is added to the gradient."""
 
     settings: Mapping[str, Any]
     moments: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -377,7 +382,7 @@ class Optimizer:
             network.tensors[name] = parameter.requires_grad_()
 
 
-# ---------------------------------------------------------------------------------------------------- the step
+# ------------------------------------------------------------------------------------------------ the step
 
 
 @dataclass(frozen=True)
@@ -418,9 +423,7 @@ class Training:
         self.objective: Mapping[str, Any] = recipe["objective"]
         self.penalties: Sequence[Mapping[str, Any]] = recipe.get("penalty", [])
         self.generator = Generator(generator, {**GENERATOR, **recipe["generator"]}, recipe["data"])
-        self.discriminator = Discriminator(
-            discriminator, {**DISCRIMINATOR, **recipe["discriminator"]}, recipe["data"]
-        )
+        self.discriminator = Discriminator(discriminator, {**DISCRIMINATOR, **recipe["discriminator"]}, recipe["data"])
         shared = {key: value for key, value in recipe["optimizer"].items() if key not in ("generator", "discriminator")}
         self.optimizers = {
             name: Optimizer({**shared, **recipe["optimizer"].get(name, {})}) for name in ("generator", "discriminator")
@@ -474,10 +477,8 @@ class Training:
                 mine = slice(time * size, (time + 1) * size)
                 shown = self._train_discriminator(reals[mine], latents[mine])
             rest = slice(self.times * size, None)
-            if not self.relativistic:
-                wanted = reals[:0]
-            else:
-                wanted = reals[rest] if self.fresh_reals else reals[mine]
+            shown_to_generator = reals[rest] if self.fresh_reals else reals[mine]
+            wanted = shown_to_generator if self.relativistic else reals[:0]
             if self.reuse_fakes:
                 self._train_generator(wanted, latents[mine], shown)
             else:
@@ -512,14 +513,17 @@ class Training:
         self._apply("generator", self.generator, total)
 
     def _train_both(self, reals: Numbers, latents: Numbers) -> None:
-        """Update both from one forward pass, both gradients taken before either changes."""
+        """Update both from one forward pass, both gradients taken before either changes.
+
+        Real logits are numbers to G, as in every order, though in a joined batch they hang on the fakes by batch norm.
+        """
         of_generator: list[Tensor] | None = None
         of_discriminator: list[Tensor] | None = None
         for batch in self._split(reals, latents):
             loss, real, fake = self._judge_both(batch, self.generator(batch.z, batch.label))
             gradients = torch.autograd.grad(loss, self.discriminator.parameters(), retain_graph=True)
             of_discriminator = self._add(of_discriminator, gradients)
-            loss = generator_loss(self.objective, fake, real)
+            loss = generator_loss(self.objective, fake, real.detach())
             self._tell("loss/generator", loss)
             of_generator = self._add(of_generator, torch.autograd.grad(loss, self.generator.parameters()))
         self._apply("discriminator", self.discriminator, of_discriminator)

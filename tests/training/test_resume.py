@@ -1,7 +1,7 @@
 """Exact resume: N steps straight, and N steps with any number of `kill -9` in between, give the same bytes.
 
-The toy has everything that could break it: batch norm, dropout, spectral norm, an average, scheduled learning rate and beta, a lazy
-penalty, mirrored images and gradient statistics that run across a kill.
+The toy has everything that could break it: batch norm, dropout, spectral norm, an average, scheduled learning rate and
+beta, a lazy penalty, mirrored images and gradient statistics that run across a kill.
 """
 
 from __future__ import annotations
@@ -115,7 +115,14 @@ def finish(recipe: Path, out: Path, steps: int, precision: str = "fp32") -> None
 
 def bytes_of(run: Path) -> dict[str, bytes]:
     """Return everything in a run that must not depend on kills."""
-    patterns = ("model/*", "samples/*.png", "evolution.gif", "checkpoints/*/state.safetensors", "recipe.toml", "run.json")
+    patterns = (
+        "model/*",
+        "samples/*.png",
+        "evolution.gif",
+        "checkpoints/*/state.safetensors",
+        "recipe.toml",
+        "run.json",
+    )
     found = {str(path.relative_to(run)): path.read_bytes() for pattern in patterns for path in run.glob(pattern)}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     timings = ("seconds", "images_per_second")
@@ -139,7 +146,9 @@ def straight(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_killed_between_and_inside_checkpoints_gives_the_same_bytes(recipe: Path, straight: Path, tmp_path: Path) -> None:
+def test_killed_between_and_inside_checkpoints_gives_the_same_bytes(
+    recipe: Path, straight: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     for how, at in (("Samples", 0), ("Tick", 8), ("half-written", 9), ("Samples", 15), ("Checkpoint", 18)):
         child = start(recipe, out, how, at, STEPS)
@@ -177,7 +186,9 @@ def test_bf16_resumes_exactly_too(recipe: Path, tmp_path: Path) -> None:
     assert_same(tmp_path / "straight", tmp_path / "run")
 
 
-def test_longer_training_goes_on_as_if_it_had_been_asked_for_at_once(recipe: Path, straight: Path, tmp_path: Path) -> None:
+def test_longer_training_goes_on_as_if_it_had_been_asked_for_at_once(
+    recipe: Path, straight: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     finish(recipe, out, 9)
     finish(recipe, out, STEPS)
