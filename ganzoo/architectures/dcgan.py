@@ -184,7 +184,8 @@ class DCGANGenerator(nn.Module):
         if projection == "dense":
             self.project = nn.Linear(into, units, bias=bias)
         else:
-            self.project = nn.ConvTranspose2d(into, widths[0], sizes[0], bias=bias)
+            # On one pixel the stride changes nothing but the fan-in, which is what meets in an output: `into`.
+            self.project = nn.ConvTranspose2d(into, widths[0], sizes[0], stride=sizes[0], bias=bias)
         self.project_norm: nn.Module = nn.Identity()
         if norm == "batch" and project_norm == "unit":
             self.project_norm = _batch_norm(nn.BatchNorm1d, units, norm_affine, norm_eps)
@@ -342,7 +343,8 @@ class DCGANDiscriminator(nn.Module):
             pooled = flat if len(self.hidden) else x.sum(dim=(2, 3))
         if self.embedding is not None and classes is not None:
             logit = logit + (self.embedding(classes) * pooled).sum(dim=1, keepdim=True)
-        return logit.squeeze(1)
+        squeezed: torch.Tensor = logit.squeeze(1)
+        return squeezed
 
     def features(self, image: torch.Tensor, label: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """Return the activations of every convolutional layer: {"layers.0": (batch, widths[0], n, n), …}; arguments as

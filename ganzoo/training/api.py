@@ -19,7 +19,7 @@ from ganzoo.devices import Precision, choose_device, choose_precision
 from ganzoo.errors import RunError, UsageError
 from ganzoo.files import locked
 from ganzoo.models import weights_sha256
-from ganzoo.recipes import Recipe
+from ganzoo.recipes import Recipe, parse_recipe
 from ganzoo.references import resolve_model
 from ganzoo.training.checkpoints import find_checkpoint
 from ganzoo.training.events import Reporter
@@ -319,11 +319,14 @@ def _source(data: Any, overrides: Sequence[str], existing: Run | None) -> str | 
 
 
 def _with(recipe: Recipe, **sections: Mapping[str, Any]) -> Recipe:
-    """Return a recipe with entries of its sections changed, checked anew; an entry that is None is left as it is."""
+    """Return a recipe with entries of `data` or `train` changed; an entry that is None is left as it is.
+
+    The schema is checked anew; whether the networks can be built does not hang on these entries.
+    """
     table = recipe.to_dict()
     for section, entries in sections.items():
         table[section] |= {key: value for key, value in entries.items() if value is not None}
-    return recipe if table == recipe.to_dict() else load_recipe(table)
+    return recipe if table == recipe.to_dict() else parse_recipe(table, recipe.name)
 
 
 def _data_request(recipe: Recipe) -> DataRequest:

@@ -22,12 +22,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from ganzoo.building import load_recipe
 from ganzoo.devices import Precision
 from ganzoo.errors import RecipeError, RunError
 from ganzoo.files import write_atomically
 from ganzoo.models import CONFIG
-from ganzoo.recipes import Recipe
+from ganzoo.recipes import Recipe, parse_recipe, read_table
 
 SCHEMA_VERSION = 1
 RECIPE, FACTS, LOCK = "recipe.toml", "run.json", ".lock"
@@ -225,7 +224,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
         facts = Facts(**fields)
         if facts.precision not in get_args(Precision) or not isinstance(facts.data["content_sha256"], str):
             raise ValueError(f"{FACTS} is not what it should be")
-        return Run(folder, load_recipe(folder / RECIPE), facts)
+        return Run(folder, parse_recipe(*read_table(folder / RECIPE)), facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"The run {folder} cannot be read: {type(error).__name__}: {error}.") from error
     except RecipeError as error:

@@ -144,7 +144,7 @@ class Step:
                 fake = self._generate(micro)
             shown = self._show(number, micro, fake.detach())
             loss = self._discriminator_loss(number, micro, shown)
-            (loss / train.accumulate).backward(inputs=list(self.discriminator.parameters()))
+            torch.autograd.backward(loss / train.accumulate, inputs=list(self.discriminator.parameters()))
             kept = (fake, micro.label) if train.reuse_fakes else None
         self._apply(number, "discriminator")
         return kept
@@ -164,7 +164,7 @@ class Step:
                         real_logits = self._judge(micro.real, micro.label, micro.reals, Stream.DROPOUT_REAL)
             loss = self.objective.generator_loss(fake_logits, real_logits)
             self._note(number, "loss/generator", loss)
-            (loss / train.accumulate).backward(inputs=list(self.generator.parameters()))
+            torch.autograd.backward(loss / train.accumulate, inputs=list(self.generator.parameters()))
         self._apply(number, "generator")
 
     def _update_both(self, number: int, batch: Batch) -> None:
@@ -173,10 +173,10 @@ class Step:
         for micro in _split(batch, accumulate):
             shown = self._show(number, micro, self._generate(micro))
             loss = self._discriminator_loss(number, micro, shown)
-            (loss / accumulate).backward(inputs=list(self.discriminator.parameters()), retain_graph=True)
+            torch.autograd.backward(loss / accumulate, inputs=list(self.discriminator.parameters()), retain_graph=True)
             loss = self.objective.generator_loss(shown.fake_logits, shown.real_logits.detach())
             self._note(number, "loss/generator", loss)
-            (loss / accumulate).backward(inputs=list(self.generator.parameters()))
+            torch.autograd.backward(loss / accumulate, inputs=list(self.generator.parameters()))
         self._apply(number, "discriminator")
         self._apply(number, "generator")
 
@@ -290,7 +290,7 @@ def _split(batch: Batch, parts: int) -> Iterator[Batch]:
         return
     size = len(batch.z) // parts
     shown = 0 if batch.real is None else len(batch.real) // parts
-    labels = batch.label.split(size) if batch.label is not None else [None] * parts
+    labels = torch.split(batch.label, size) if batch.label is not None else [None] * parts
     for index in range(parts):
         of_reals = batch.reals.numbers[index * size : (index + 1) * size]
         of_latents = batch.latents.numbers[index * size : (index + 1) * size]

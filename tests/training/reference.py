@@ -196,10 +196,12 @@ class Network:
                 running = self.tensors[f"{layer}.{name}"]
                 self.tensors[f"{layer}.{name}"] = running + BATCH_NORM_MOMENTUM * (estimate - running)
             self.tensors[f"{layer}.num_batches_tracked"] = self.tensors[f"{layer}.num_batches_tracked"] + 1
-        normal = (x - mean) / (variance + self.options["norm_eps"]).sqrt()
+        normal: Tensor = (x - mean) / (variance + self.options["norm_eps"]).sqrt()
         if not self.options["norm_affine"]:
             return normal
-        return normal * self.tensors[f"{layer}.weight"].view(shape) + self.tensors[f"{layer}.bias"].view(shape)
+        gain, bias = (self.tensors[f"{layer}.{name}"].view(shape) for name in ("weight", "bias"))
+        out: Tensor = normal * gain + bias
+        return out
 
     def activate(self, x: Tensor) -> Tensor:
         """Return x where it is positive, else slope · x."""
@@ -288,8 +290,8 @@ def discriminator_loss(objective: Mapping[str, Any], real: Tensor, fake: Tensor)
         case "non_saturating" | "minimax":
             return cross_entropy(real, 1 - objective.get("label_smoothing", 0)) + cross_entropy(fake, 0)
         case "least_squares":  # arXiv 1611.04076, equation 2
-            a, b = objective.get("a", 0), objective.get("b", 1)
-            return ((real - b) ** 2).mean() / 2 + ((fake - a) ** 2).mean() / 2
+            a, b = float(objective.get("a", 0)), float(objective.get("b", 1))
+            return (real - b).square().mean() / 2 + (fake - a).square().mean() / 2
         case "wasserstein":  # arXiv 1701.07875, equation 3: D maximises E D(x) - E D(G(z))
             return -(real.mean() - fake.mean())
         case "hinge":  # arXiv 1802.05957, equation 16: D maximises E min(0, -1 + D(x)) + E min(0, -1 - D(G(z)))
@@ -309,7 +311,7 @@ def generator_loss(objective: Mapping[str, Any], fake: Tensor, real: Tensor | No
         case "minimax":  # G minimises E log(1 - D(G(z)))
             return torch.sigmoid(-fake).log().mean()
         case "least_squares":
-            return ((fake - objective.get("c", 1)) ** 2).mean() / 2
+            return (fake - float(objective.get("c", 1))).square().mean() / 2
         case "wasserstein" | "hinge":
             return -fake.mean()
         case "relativistic":
@@ -537,7 +539,7 @@ class Training:
         if self.joined:
 
             def drop(layer: int, x: Tensor) -> Tensor:
-                keep = 1 - self.discriminator.options["dropout"]
+                keep: float = 1 - self.discriminator.options["dropout"]
                 return x * self.given.joined_mask(layer, batch.reals, batch.latents, x.shape[1:], keep) / keep
 
             label = None if batch.label is None else torch.cat((batch.label, batch.label))
@@ -591,7 +593,7 @@ class Training:
 
     def _dropper(self, use: str, numbers: Numbers) -> Dropper:
         def drop(layer: int, x: Tensor) -> Tensor:
-            keep = 1 - self.discriminator.options["dropout"]
+            keep: float = 1 - self.discriminator.options["dropout"]
             return x * self.given.mask(use, layer, numbers, x.shape[1:], keep) / keep
 
         return drop
