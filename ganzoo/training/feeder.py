@@ -185,5 +185,5 @@ def in_batches(
     z: torch.Tensor, label: torch.Tensor | None, size: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
     """Yield z and labels in parts of at most `size`."""
-    labels: Iterator[torch.Tensor | None] = iter(torch.split(label, size)) if label is not None else itertools.repeat(None)
+    labels: Iterator[torch.Tensor | None] = itertools.repeat(None) if label is None else iter(torch.split(label, size))
     yield from zip(torch.split(z, size), labels, strict=False)

@@ -9,6 +9,12 @@ from torch import nn
 
 from ganzoo.recipes import OptimizerSection, value_at
 
+_ENTRIES: dict[type[torch.optim.Optimizer], set[str]] = {
+    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.RMSprop: {"step", "square_avg"},
+}
+"""What each optimiser remembers of a parameter."""
+
 
 def make_optimizer(section: OptimizerSection, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Return the optimiser of one network.
@@ -72,9 +78,10 @@ def load_optimizer_tensors(
 
     Raises:
         KeyError: an entry of a parameter that the network does not have.
-        RuntimeError: an entry of another shape than its parameter.
+        RuntimeError: an entry of another shape than its parameter, or entries of another optimiser.
     """
     parameters = dict(network.named_parameters())
+    entries: dict[str, set[str]] = {}
     optimizer.state.clear()
     for key, value in tensors.items():
         name, _, entry = key.rpartition("/")
@@ -85,3 +92,7 @@ def load_optimizer_tensors(
                 raise RuntimeError(f"{key} has shape {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
             value = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(value)
         optimizer.state[parameter][entry] = value.to(parameter.device)
+        entries.setdefault(name, set()).add(entry)
+    for name, found in entries.items():
+        if found != _ENTRIES[type(optimizer)]:
+            raise RuntimeError(f"{name} has the entries {', '.join(sorted(found))}")

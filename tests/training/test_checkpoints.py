@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, the newest whole one found, all of the state in them, and no more of them than asked."""
+"""Checkpoints: whole or absent, the newest whole one found, all of the state in them, no more of them than asked."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty manifest": (lambda folder: (folder / "manifest.json").write_text(""), "JSONDecodeError"),
     "a list as manifest": (lambda folder: (folder / "manifest.json").write_text("[]"), "TypeError"),
     "manifest of another": (lambda folder: (folder / "manifest.json").write_text("{}"), "KeyError"),
-    "manifest nested without end": (
+    "manifest without end": (
         lambda folder: (folder / "manifest.json").write_text("[" * 99_999),
         "RecursionError",
     ),
