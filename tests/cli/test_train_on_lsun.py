@@ -40,4 +40,5 @@ def test_dcgan_lsun_trains_on_an_lmdb_found_by_its_name(tmp_path: Path, monkeypa
     model = load_model(tmp_path / "run/model")
     assert model.config.recipe.data.source == "lsun:bedroom_train"
     assert model.config.data["images"] == 40
-    assert Image.open(tmp_path / "run/model/samples.png").size[0] > 8 * 64
+    with Image.open(tmp_path / "run/model/samples.png") as picture:
+        assert picture.size[0] > 8 * 64
