@@ -429,14 +429,9 @@ FACTS = b'{"schema_version": 1, "precision": "fp32", "data": {"content_sha256": 
         (b"[]", "cannot be read: TypeError"),
         (b'{"schema_version": 1}', "cannot be read: TypeError"),
         (b'{"schema_version": 2}', "was written by a newer ganzoo"),
-        (
-            b'{"schema_version": 1, "precision": "fp8", "data": {"content_sha256": ""}, "init": null, "versions": {}}',
-            "not what",
-        ),
-        (
-            b'{"schema_version": 1, "precision": "fp32", "data": 7, "init": null, "versions": {}}',
-            "cannot be read: TypeError",
-        ),
+        (FACTS.replace(b"fp32", b"fp8"), "run.json is not what it should be"),
+        (FACTS.replace(b'{"content_sha256": ""}', b"7"), "cannot be read: TypeError"),
+        (FACTS.replace(b'"content_sha256"', b'"sha"'), "cannot be read: KeyError"),
         (b"\xff", "cannot be read: UnicodeDecodeError"),
     ],
 )
