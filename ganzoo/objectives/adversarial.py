@@ -77,6 +77,7 @@ class LeastSquares(Objective):
         if a == b:
             raise ValueError(f"a and b are both {a}: D would be asked to see the same in real and fake images")
         self.a, self.b, self.c = a, b, c
+        self.boundary = (a + b) / 2
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return E (r - b)² / 2 + E (f - a)² / 2; see `Objective`."""
@@ -97,6 +98,7 @@ class Wasserstein(Objective):
     """
 
     needs_bounded_slope: ClassVar[bool] = True
+    boundary = None
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return E f - E r; see `Objective`."""
@@ -128,6 +130,7 @@ class RelativisticPaired(Objective):
 
     generator_uses_real: ClassVar[bool] = True
     paired: ClassVar[bool] = True
+    boundary = None
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return E sp(f - r); see `Objective`."""

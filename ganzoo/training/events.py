@@ -71,9 +71,10 @@ class Tick(Event):
 
     Args:
         statistics: name → mean over those steps. Always: "loss/discriminator", "loss/generator", "logits/real",
-            "logits/fake", "logits/real_std", "logits/fake_std", "accuracy/real", "accuracy/fake" (shares of logits with
-            the right sign), "gradient/generator", "gradient/discriminator" (norms over all parameters), "lr/generator",
-            "lr/discriminator"; "penalty/<name>" for each penalty (unweighted).
+            "logits/fake", "logits/real_std", "logits/fake_std", "accuracy/real", "accuracy/fake" (shares of logits on
+            the right side of the objective's boundary, or of the middle where it has none), "gradient/generator",
+            "gradient/discriminator" (norms over all parameters), "lr/generator", "lr/discriminator"; "penalty/<name>"
+            for each penalty (unweighted).
         images_per_second: over those steps.
         seconds: of training so far, over all resumptions.
     """

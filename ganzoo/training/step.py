@@ -219,8 +219,10 @@ class Step:
             add("logits/fake", fake_logits.mean())
             add("logits/real_std", real_logits.std())
             add("logits/fake_std", fake_logits.std())
-            add("accuracy/real", (real_logits > 0).double().mean())
-            add("accuracy/fake", (fake_logits < 0).double().mean())
+            boundary = self.objective.boundary
+            middle = boundary if boundary is not None else (real_logits.mean() + fake_logits.mean()) / 2
+            add("accuracy/real", (real_logits > middle).double().mean())
+            add("accuracy/fake", (fake_logits < middle).double().mean())
         return _Shown(real, fake, real_logits, fake_logits)
 
     # ------------------------------------------------------------------------------------------ losses and updates

@@ -303,6 +303,16 @@ def discriminator_loss(objective: Mapping[str, Any], real: Tensor, fake: Tensor)
     raise AssertionError(objective)
 
 
+def boundary(objective: Mapping[str, Any], real: Tensor, fake: Tensor) -> Tensor:
+    """Return the logit between real and fake: that of indifference, or the middle where only differences count."""
+    match objective["name"]:
+        case "relativistic" | "wasserstein":
+            return (real.mean() + fake.mean()) / 2
+        case "least_squares":
+            return real.new_tensor((float(objective.get("a", 0)) + float(objective.get("b", 1))) / 2)
+    return real.new_zeros(())
+
+
 def generator_loss(objective: Mapping[str, Any], fake: Tensor, real: Tensor | None) -> Tensor:
     """Return what G minimises."""
     match objective["name"]:
@@ -552,8 +562,9 @@ class Training:
         self._tell("logits/fake", fake_logits.mean())
         self._tell("logits/real_std", ((real_logits - real_logits.mean()).square().sum() / (len(real) - 1)).sqrt())
         self._tell("logits/fake_std", ((fake_logits - fake_logits.mean()).square().sum() / (len(fake) - 1)).sqrt())
-        self._tell("accuracy/real", (real_logits > 0).double().mean())
-        self._tell("accuracy/fake", (fake_logits < 0).double().mean())
+        middle = boundary(self.objective, real_logits, fake_logits)
+        self._tell("accuracy/real", (real_logits > middle).double().mean())
+        self._tell("accuracy/fake", (fake_logits < middle).double().mean())
         loss = discriminator_loss(self.objective, real_logits, fake_logits)
         self._tell("loss/discriminator", loss)
         for penalty in self.penalties:
