@@ -115,7 +115,7 @@ def uniforms(word: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 def normals(word: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Return words as standard normal numbers, float64; the last axis pairs words 2i and 2i + 1 and must be even."""
-    u = uniforms(word).reshape(*word.shape[:-1], -1, 2)
+    u = uniforms(word).reshape(*word.shape[:-1], word.shape[-1] // 2, 2)
     radius, angle = np.sqrt(-2.0 * np.log(u[..., 0])), 2.0 * np.pi * u[..., 1]
     return np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1).reshape(word.shape)
 
@@ -178,7 +178,7 @@ class Draws:
         import torch
 
         word = words(self.seed, stream, self.numbers, 1)[:, 0]
-        return torch.from_numpy((word * high) >> 32).to(self.device)
+        return torch.from_numpy((word * high) >> 32).to(self.device, non_blocking=True)
 
     def keep_mask(self, *shape: int, probability: float, stream: int) -> torch.Tensor:
         """Return (batch, *shape) of ones with the given probability (to the nearest 1 / 65536) and zeros, made on the
@@ -191,7 +191,7 @@ class Draws:
 
         count = int(np.prod(shape))
         blocks = -(-count // 8)
-        number = torch.from_numpy(self.numbers).to(self.device)
+        number = torch.from_numpy(self.numbers).to(self.device, non_blocking=True)
         threshold = round(probability * 65536)
         keep = torch.empty(len(number) * blocks, 8, device=self.device, dtype=self.dtype)
         for first in range(0, len(keep), _CHUNK):
@@ -207,4 +207,5 @@ class Draws:
     def _tensor(self, values: npt.NDArray[np.float64], shape: tuple[int, ...]) -> torch.Tensor:
         import torch
 
-        return torch.from_numpy(values).to(self.dtype).view(len(self.numbers), *shape).to(self.device)
+        tensor = torch.from_numpy(values).to(self.dtype).view(len(self.numbers), *shape)
+        return tensor.to(self.device, non_blocking=True)  # the host need not wait for what the device is doing

@@ -70,7 +70,7 @@ def seed_words(seeds: npt.ArrayLike, stream: int, count: int) -> npt.NDArray[np.
     block = np.arange(-(-count // 4), dtype=np.int64)[None, :]
     zero = np.zeros((len(wide), block.shape[1]), dtype=np.int64)
     four = philox(key, (block + zero, zero + int(stream), zero, zero))
-    return np.stack(four, axis=-1).reshape(len(wide), -1)[:, :count]
+    return np.stack(four, axis=-1).reshape(len(wide), block.shape[1] * 4)[:, :count]
 
 
 def latents(seeds: npt.ArrayLike, latent_dim: int, prior: str) -> npt.NDArray[np.float32]:
@@ -96,9 +96,11 @@ def labels_of(seeds: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.int64]:
 
 def _as_seeds(seeds: npt.ArrayLike) -> npt.NDArray[np.uint64]:
     given = np.asarray(seeds)
-    if given.size == 0:
+    if given.shape == (0,):
         return np.empty(0, dtype=np.uint64)
-    whole = given.dtype.kind in "iu" or all(type(one) is int for one in given.flat)  # large ones come as objects
+    if given.dtype.kind not in "iu":  # of large and small ones together NumPy makes floats
+        given = np.asarray(seeds, dtype=object)
+    whole = given.dtype.kind in "iu" or all(type(one) is int for one in given.flat)
     if given.ndim != 1 or not whole or given.min() < 0 or given.max() >= 1 << 64:
         raise UsageError("Seeds are a list of whole numbers from 0 to 2^64 - 1.", "For example: seeds=range(64).")
     return given.astype(np.uint64)

@@ -31,7 +31,7 @@ def test_after_its_half_life_half_of_the_past_is_forgotten() -> None:
 
 
 def test_the_weight_does_not_hang_on_the_batch_size() -> None:
-    """Two steps of 32 forget what one of 64 forgets (Karras et al., arXiv 1812.04948, keep it in thousands of images)."""
+    """Two steps of 32 forget what one of 64 forgets: the half-life is in images."""
     section = EMASection(half_life_kimg=2.0)
     one, half = 1.0 - ema_weight(section, 1.0, 64), 1.0 - ema_weight(section, 1.0, 32)
     assert half * half == pytest.approx(one, rel=1e-12)
@@ -117,7 +117,7 @@ def batches(count: int, size: int, **changes: Any) -> Callable[[], Iterator[tupl
 
 
 def inputs_of_norms(network: nn.Module, feed: Callable[[], Iterator[Any]]) -> list[torch.Tensor]:
-    """What each batch norm is given, (values, channels) in float64, when all of them use the statistics of one batch."""
+    """What each batch norm is given, (values, channels) in float64, when all use the statistics of one batch."""
     found: dict[int, torch.Tensor] = {}
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     hooks = [

@@ -568,7 +568,7 @@ def no_file_larger_than(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("size", [0, 300, 4_000, 12_000])
-@pytest.mark.parametrize("at", [(Started, 0), (Tick, 4), (Checkpoint, 6)])
+@pytest.mark.parametrize("at", [(Started, 0), (Samples, 3), (Checkpoint, 6)])
 def test_files_that_cannot_be_written_end_a_run_in_one_line(
     at: tuple[Any, int], size: int, tmp_path: Path, straight: Path
 ) -> None:
