@@ -14,7 +14,7 @@ from tiny_runs import recipe
 from ganzoo.errors import GanzooError, WeightsError
 from ganzoo.models import ModelConfig, load_model, published_recipe, read_config, save_model, weights_sha256
 from ganzoo.tensors import read_tensors, save_tensors
-from ganzoo.training.trainer import build_networks
+from ganzoo.training.networks import build_networks
 
 DATA = {"description": "ten images", "content_sha256": "0" * 64, "images": 10, "classes": []}
 

@@ -14,7 +14,7 @@ from ganzoo.errors import UsageError
 from ganzoo.models import Model, ModelConfig
 from ganzoo.randomness import Stream
 from ganzoo.sampling import TorchSampler, labels_of, latents, parse_seeds
-from ganzoo.training.trainer import build_networks
+from ganzoo.training.networks import build_networks
 
 # ---------------------------------------------------------------------------------------------------- seeds
 

@@ -111,8 +111,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def save_curves(rows: Sequence[Mapping[str, Any]], path: Path, **_: Any) -> None:
         path.write_bytes(b"curves")
 
-    monkeypatch.setattr("ganzoo.training.trainer.save_curves", save_curves)
-    monkeypatch.setattr("ganzoo.training.trainer.STATISTICS_IMAGES", 64)
+    monkeypatch.setattr("ganzoo.training.publishing.save_curves", save_curves)
+    monkeypatch.setattr("ganzoo.training.publishing.STATISTICS_IMAGES", 64)
     monkeypatch.setattr("ganzoo.training.alarms.loss_bounds", lambda objective: (0.0, 1.4))
     monkeypatch.setattr("ganzoo.training.reporters.TensorBoardReporter.available", lambda: False)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)

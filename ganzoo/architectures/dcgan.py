@@ -64,8 +64,7 @@ def layer_sizes(image_size: int, kernels: list[int], strides: list[int]) -> list
             why = "a stride of 1" if stride == 1 else f"an odd side (={size})"
             raise ValueError(
                 f"image_size (={image_size}) cannot be reached: kernel_size 4 cannot be centred on {why}; "
-                "use kernel_size 3 or 5"
-                + (f", or image_size {below} or {below + factor}" if stride == 2 else " there")
+                "use kernel_size 3 or 5" + (f", or image_size {below} or {below + factor}" if stride == 2 else " there")
             )
         sizes.append(-(-size // stride))
     return sizes

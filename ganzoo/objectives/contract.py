@@ -27,7 +27,7 @@ class Objective(ABC):
     paired: ClassVar[bool] = False
     #: Whether the objective means nothing unless the discriminator's slope is bounded by a penalty or by spectral norm.
     needs_bounded_slope: ClassVar[bool] = False
-    #: The logit on which an image counts as neither real nor fake; None where only differences of logits mean something.
+    #: The logit on which an image counts as neither real nor fake; None where only differences mean anything.
     boundary: float | None = 0.0
 
     @abstractmethod

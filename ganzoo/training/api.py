@@ -23,6 +23,7 @@ from ganzoo.recipes import Recipe, parse_recipe
 from ganzoo.references import resolve_model
 from ganzoo.training.checkpoints import find_checkpoint
 from ganzoo.training.events import Reporter
+from ganzoo.training.networks import build_networks
 from ganzoo.training.reporters import JsonLinesReporter, TensorBoardReporter, TextReporter
 from ganzoo.training.rounds import make_round
 from ganzoo.training.run import (
@@ -41,7 +42,7 @@ from ganzoo.training.run import (
     update_recipe,
     writing,
 )
-from ganzoo.training.trainer import Trainer, TrainingResult, build_networks, total_steps
+from ganzoo.training.trainer import Trainer, TrainingResult, total_steps
 
 if TYPE_CHECKING:
     from ganzoo.data import DataRequest, Pack, PackProgress

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import importlib.metadata
-import json
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,19 +17,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ganzoo.building import build_discriminator, build_generator
 from ganzoo.data import Pack
-from ganzoo.devices import Precision, seed_generators
 from ganzoo.errors import CheckpointError, InterruptedTraining, NotFiniteError, WeightsError
-from ganzoo.files import atomic_folder
-from ganzoo.models import DISCRIMINATOR, ModelConfig, load_model, published_recipe, save_model, weights_sha256
-from ganzoo.pictures import diversity, grid, save_curves, save_evolution, save_png, to_uint8
-from ganzoo.randomness import Stream, words
+from ganzoo.models import weights_sha256
+from ganzoo.pictures import diversity, to_uint8
 from ganzoo.recipes import Recipe
-from ganzoo.sampling import TorchSampler
-from ganzoo.tensors import load_strictly
 from ganzoo.training.alarms import Alarms
-from ganzoo.training.card import model_card
 from ganzoo.training.checkpoints import (
     Counters,
     find_checkpoint,
@@ -41,20 +32,25 @@ from ganzoo.training.checkpoints import (
     save_checkpoint,
     steps_of,
 )
-from ganzoo.training.ema import estimate_batch_statistics
 from ganzoo.training.events import Checkpoint, Ended, Event, Progress, Reporter, Samples, Started, Tick
-from ganzoo.training.feeder import Feeder, fixed_latents, in_batches
+from ganzoo.training.feeder import Feeder
+from ganzoo.training.networks import build_step
+from ganzoo.training.publishing import (
+    data_diversity,
+    draw_pictures,
+    draw_snapshot,
+    save_snapshot,
+    snapshot_path,
+    snapshots,
+    write_model,
+)
 from ganzoo.training.reporters import read_metrics, truncate_metrics
 from ganzoo.training.run import Run, go_on, writing
 from ganzoo.training.signals import StopRequest, stop_on_signals
 from ganzoo.training.step import Step
 
-SNAPSHOT_IMAGES = 64
-STATISTICS_IMAGES = 1024
-"""z from which batch-norm statistics are estimated: at 7×7 and above, over 50,000 values a channel."""
 _PROGRESS_SECONDS = 0.5
 _RATE_SECONDS = 10.0
-_DATA_SAMPLE = 256
 _SHARE_OF_DEVICE = 0.5
 _RESIDENT_ON_CPU = 1 << 30
 
@@ -85,42 +81,6 @@ class TrainingResult:
 def total_steps(kimg: float, images_per_step: int) -> int:
     """Return how many rounds it takes to draw so many thousands of images."""
     return max(1, -(-round(kimg * 1000) // images_per_step))
-
-
-def build_networks(recipe: Recipe, init: Path | None = None) -> tuple[nn.Module, nn.Module]:
-    """Return a recipe's generator and discriminator on the CPU, initialised as a function of the recipe's seed.
-
-    Args:
-        recipe: what is trained.
-        init: a model folder whose weights to begin with: its generator's, and its discriminator's if it has one.
-
-    Raises:
-        WeightsError: the model's weights do not fit the recipe's networks.
-    """
-    seed = int(words(recipe.train.seed, Stream.INITIALISATION, np.zeros(1, np.int64), 1)[0, 0])
-    with torch.random.fork_rng(devices=[]):
-        seed_generators(seed, torch.device("cpu"))
-        generator, discriminator = build_generator(recipe), build_discriminator(recipe)
-    if init is not None:
-        model = load_model(init)
-        load_strictly(generator, model.generator.state_dict(), str(init))
-        if model.discriminator is not None:
-            load_strictly(discriminator, model.discriminator.state_dict(), str(init / DISCRIMINATOR))
-    return generator, discriminator
-
-
-def build_step(recipe: Recipe, device: torch.device, precision: Precision, init: Path | None = None) -> Step:
-    """Return the step of a recipe with the networks of `build_networks` on a device.
-
-    Args:
-        recipe, init: as `build_networks`.
-        device: where.
-        precision: "fp32" or "bf16".
-    """
-    networks = build_networks(recipe, init)  # on the CPU first: the same weights for every device
-    for network in networks:
-        network.to(device).to(memory_format=torch.channels_last)
-    return Step(recipe, *networks, precision)
 
 
 class Trainer:
@@ -161,7 +121,7 @@ class Trainer:
         init = self._initial_model() if found is None else None
         step = self.step = build_step(self.recipe, self.device, self.run.facts.precision, init)
         last = total_steps(self.recipe.train.kimg, step.images)
-        alarms = Alarms(self._data_diversity(), objective=step.objective)
+        alarms = Alarms(data_diversity(self.pack), objective=step.objective)
         if found is not None:
             self._load(found, step, alarms)
         told = self._clear_later_records(found is not None)
@@ -278,8 +238,8 @@ class Trainer:
         last_step = self.done if resumed else -1
         with writing(self.run.path):
             truncate_metrics(self.run.metrics, last_step)
-            for path in self.run.samples.glob("step-*.png"):
-                if _step_of(path) > last_step:
+            for taken, path in snapshots(self.run):
+                if taken > last_step:
                     path.unlink()
         rows = read_metrics(self.run.metrics)
         return any(row["event"] == "checkpoint" and row["step"] == self.done for row in rows)
@@ -313,19 +273,12 @@ class Trainer:
 
     def _draw_grid(self, step: Step) -> tuple[npt.NDArray[np.uint8], Path]:
         """Draw the images of the fixed z, write their grid, and return both images and file."""
-        z, label = fixed_latents(
-            self.recipe, SNAPSHOT_IMAGES, Stream.SNAPSHOT, Stream.SNAPSHOT_LABEL, self.device, step.dtype
-        )
-        generator = self._standing(step)
-        with torch.no_grad():
-            drawn = _draw(generator, z, label).float().cpu()
+        drawn = draw_snapshot(step)
         if not bool(torch.isfinite(drawn).all()):
             self._not_finite(f"after step {self.done:,}: an image of the generator")
         images = to_uint8(drawn)
-        path = self.run.samples / f"step-{self.done:08d}.png"
         with writing(self.run.path):
-            save_png(grid(images), path)
-        return images, path
+            return images, save_snapshot(self.run, self.done, images)
 
     def _checkpoint(self, step: Step, alarms: Alarms) -> None:
         self._check_losses(step)
@@ -334,24 +287,15 @@ class Trainer:
         path, size = save_checkpoint(self.run.path, step, counters, self.recipe.train.keep)
         self._emit(Checkpoint(self.done, self.kimg, path=path, bytes=size))
 
-    def _standing(self, step: Step) -> nn.Module:
-        """Return a copy of the generator to judge, in eval mode, with batch-norm statistics that are its own."""
-        generator: nn.Module = copy.deepcopy(step.best_generator).eval().requires_grad_(False)
-        z, label = fixed_latents(
-            self.recipe, STATISTICS_IMAGES, Stream.STATISTICS, Stream.STATISTICS_LABEL, self.device, step.dtype
-        )
-        estimate_batch_statistics(generator, in_batches(z, label, 128))
-        return generator
-
     # ------------------------------------------------------------------------------------------ ends
 
     def _finish(self, step: Step) -> TrainingResult:
         """Draw the pictures and write the model; the model comes last, for a run that has it is finished."""
-        if not (self.run.samples / f"step-{self.done:08d}.png").exists():
+        if not snapshot_path(self.run, self.done).exists():
             self._draw_grid(step)
         with writing(self.run.path):
-            pictures = self._draw_pictures()
-            self._write_model(step)
+            pictures = draw_pictures(self.run, step.images, data_diversity(self.pack))
+            write_model(self.run, step, self.done, self.kimg, self.pack.classes)
         pictures["samples"] = self.run.model / "samples.png"
         self._emit(
             Ended(
@@ -365,39 +309,6 @@ class Trainer:
             )
         )
         return TrainingResult(self.run.path, self.run.model, self.done, self.kimg, self.seconds, pictures)
-
-    def _write_model(self, step: Step) -> None:
-        config = ModelConfig(
-            published_recipe(self.recipe),
-            "ema" if step.ema is not None else "raw",
-            self.done,
-            self.kimg,
-            dict(self.run.facts.data) | {"classes": list(self.pack.classes)},
-        )
-        rows = [row for row in read_metrics(self.run.metrics) if row["event"] == "tick"]
-        statistics = rows[-1]["statistics"] if rows else {}
-        with atomic_folder(self.run.model, replace=True) as folder:
-            save_model(folder, config, self._standing(step), step.discriminator)
-            metrics = {"schema_version": 1, "step": self.done, "kimg": self.kimg, "training": statistics}
-            (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-            sampler = TorchSampler(load_model(folder), device=str(self.device))
-            images = to_uint8(sampler.sample(np.arange(SNAPSHOT_IMAGES), labels=self._grid_labels()))
-            save_png(grid(images), folder / "samples.png")
-            (folder / "README.md").write_text(model_card(config, statistics), encoding="utf-8")
-
-    def _draw_pictures(self) -> dict[str, Path]:
-        frames = sorted(self.run.samples.glob("step-*.png"), key=_step_of)
-        images = self.step.images if self.step is not None else 0
-        captions = [f"step {_step_of(path):,}   {_step_of(path) * images / 1000:,.0f} kimg" for path in frames]
-        pictures = {"evolution": self.run.path / "evolution.gif", "curves": self.run.path / "curves.png"}
-        save_evolution(frames, captions, pictures["evolution"])
-        save_curves(
-            read_metrics(self.run.metrics),
-            pictures["curves"],
-            data_diversity=self._data_diversity(),
-            title=self.recipe.name,
-        )
-        return pictures
 
     def _interrupted(self, stop: StopRequest) -> None:
         self._emit(
@@ -452,14 +363,6 @@ class Trainer:
         """Thousands of real images drawn so far."""
         return self.done * self.step.images / 1000.0 if self.step is not None else 0.0
 
-    def _grid_labels(self) -> np.ndarray | None:
-        classes = self.recipe.data.num_classes
-        return np.arange(SNAPSHOT_IMAGES) % classes if classes else None
-
-    def _data_diversity(self) -> float:
-        chosen = np.linspace(0, len(self.pack) - 1, min(_DATA_SAMPLE, len(self.pack))).astype(np.int64)
-        return diversity(self.pack.gather(chosen).numpy())
-
 
 class _Clock:
     """Seconds of training over all resumptions, and the rate over the last few of them."""
@@ -512,14 +415,5 @@ def _settings(recipe: Recipe) -> Iterator[None]:
         torch.set_default_dtype(dtype)
 
 
-def _draw(generator: nn.Module, z: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:
-    out: torch.Tensor = generator(z) if label is None else generator(z, label)
-    return out
-
-
 def _count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _step_of(path: Path) -> int:
-    return int(path.stem.removeprefix("step-"))

@@ -1,4 +1,4 @@
-"""`ganzoo train dcgan-lsun` on a database in LSUN's format: the paper's recipe from encoded images to a model folder."""
+"""`ganzoo train dcgan-lsun` on a database in LSUN's format: the paper's recipe from encoded images to a model."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from ganzoo.cli.main import root
 from PIL import Image
 
-from ganzoo.cli.main import root
 from ganzoo.models import load_model
 
 

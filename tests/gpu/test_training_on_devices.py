@@ -36,8 +36,8 @@ from ganzoo.tensors import read_tensors
 from ganzoo.training import trainer
 from ganzoo.training.events import Samples, Started, Tick
 from ganzoo.training.feeder import Feeder
+from ganzoo.training.networks import build_step
 from ganzoo.training.step import Step
-from ganzoo.training.trainer import build_step
 
 both_devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 both_precisions = pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -29,8 +29,8 @@ from ganzoo.training.checkpoints import (
 )
 from ganzoo.training.events import Checkpoint, Started
 from ganzoo.training.feeder import Feeder
+from ganzoo.training.networks import build_step
 from ganzoo.training.step import Step
-from ganzoo.training.trainer import build_step
 
 CPU = torch.device("cpu")
 OPTIMIZERS = ["adam", "rmsprop"]

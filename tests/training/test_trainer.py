@@ -40,7 +40,7 @@ from ganzoo.models import load_model
 from ganzoo.objectives.adversarial import NonSaturating
 from ganzoo.sampling import TorchSampler
 from ganzoo.tensors import read_tensors
-from ganzoo.training import trainer
+from ganzoo.training import publishing, trainer
 from ganzoo.training.checkpoints import find_checkpoint, state_tensors
 from ganzoo.training.events import Alarm, Checkpoint, Ended, Event, Progress, Samples, Started, Tick
 from ganzoo.training.step import Step
@@ -361,8 +361,8 @@ def cut(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_trains_end_to_end(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "STATISTICS_IMAGES", 8)
-    monkeypatch.setattr(trainer, "SNAPSHOT_IMAGES", 4)
+    monkeypatch.setattr(publishing, "STATISTICS_IMAGES", 8)
+    monkeypatch.setattr(publishing, "SNAPSHOT_IMAGES", 4)
     narrow = cut(path)
     size, channels, classes = (narrow["data"].get(key, 0) for key in ("image_size", "channels", "num_classes"))
     pixels = images(9, size, channels or 3)
