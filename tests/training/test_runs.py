@@ -36,7 +36,7 @@ import ganzoo
 from ganzoo.errors import CheckpointError, DataError, GanzooError, RunError, UsageError
 from ganzoo.files import locked
 from ganzoo.pictures import save_png
-from ganzoo.training import api, trainer
+from ganzoo.training import api, publishing, trainer
 from ganzoo.training.api import plan
 from ganzoo.training.checkpoints import find_checkpoint
 from ganzoo.training.events import Checkpoint, Ended, Samples, Started, Tick
@@ -308,7 +308,7 @@ def test_a_run_killed_at_its_very_end_gets_its_pictures_and_model(
 
     with monkeypatch.context() as patch:
         patch.setattr(
-            trainer, {"evolution": "save_evolution", "curves": "save_curves", "model": "save_model"}[where], die
+            publishing, {"evolution": "save_evolution", "curves": "save_curves", "model": "save_model"}[where], die
         )
         with pytest.raises(LookupError):
             train(table(), tmp_path / "run")
