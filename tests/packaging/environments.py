@@ -1,7 +1,7 @@
 """Building wheels, and environments into which they are really installed.
 
-The environments are made without pip (ours installs into them) and see the packages of the running environment through
-a .pth file, behind their own: so what is tested is what was installed, and torch need not be installed again.
+The environments are made without pip (ours installs into them) and see the packages of the running environment, all but
+ganzoo, through a .pth file: so what is tested is what was installed, and torch need not be installed again.
 """
 
 from __future__ import annotations
@@ -81,6 +81,16 @@ def copy_checkout(folder: Path) -> Path:
     return folder
 
 
+def _borrow(folder: Path) -> Path:
+    """Fill a folder with links to the running environment's packages, but for ganzoo: an editable one comes last."""
+    folder.mkdir()
+    for place in dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))):
+        for path in Path(place).iterdir():
+            if not path.name.startswith(("ganzoo", "__editable__", "__pycache__")) and path.suffix != ".pth":
+                (folder / path.name).symlink_to(path)
+    return folder
+
+
 def make_environment(folder: Path, *what: str | Path, checkout: Path) -> Environment:
     """Return a new environment in a folder, into which pip has installed `what`."""
     succeed([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], folder)
@@ -94,7 +104,6 @@ def make_environment(folder: Path, *what: str | Path, checkout: Path) -> Environ
         for path in Path(sysconfig.get_path("purelib")).glob(pattern):
             (tools / path.name).symlink_to(path)
     succeed([*PIP, "--python", python, "install", *OFFLINE, *what], folder, PYTHONPATH=str(tools))
-    paths = dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
-    (site / "zz_running_environment.pth").write_text("".join(f"{path}\n" for path in paths))
+    (site / "zz_running_environment.pth").write_text(f"{_borrow(folder / 'borrowed')}\n")
     (folder / "outside").mkdir()
     return Environment(python, site, folder / "outside", checkout)
