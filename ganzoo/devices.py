@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -59,6 +60,31 @@ def cpu_multiplies_bf16() -> bool:
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     capabilities = torch.cpu.get_capabilities()
     return any(bool(capabilities.get(key, False)) for key in ("avx512_bf16", "amx_bf16"))
+
+
+_CROWDED = 0.7  # of a core: less is the noise of an idle machine
+
+
+def crowding(device: torch.device) -> str | None:
+    """Return a line of warning where torch's threads will have to share cores with what runs already, or None.
+
+    Threads that compute together wait for each other at every operation; where one of them has lost its core, all lose
+    its time slice. On two cores with one busy, training was seen to drop to a tenth, and one thread to be faster.
+
+    Args:
+        device: where training is to run.
+    """
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    if device.type != "cpu" or threads == 1 or not hasattr(os, "getloadavg"):
+        return None
+    load = os.getloadavg()[0]
+    if load + threads <= cores + _CROWDED:
+        return None
+    fewer = max(1, min(threads - 1, cores - round(load)))
+    return (
+        f"This machine is busy (load {load:.1f} on {cores} cores), and {threads} threads that wait for each other can "
+        f"then be ten times slower. If training is slow, stop it and begin anew with OMP_NUM_THREADS={fewer}."
+    )
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ganzoo.data import Pack
+from ganzoo.devices import crowding
 from ganzoo.errors import CheckpointError, InterruptedTraining, NotFiniteError, WeightsError
 from ganzoo.models import weights_sha256
 from ganzoo.pictures import diversity, to_uint8
@@ -118,6 +119,8 @@ class Trainer:
 
     def _train(self, stop: StopRequest) -> TrainingResult:
         found, notes = self._prepare()
+        if warning := crowding(self.device):
+            notes += (warning,)
         init = self._initial_model() if found is None else None
         step = self.step = build_step(self.recipe, self.device, self.run.facts.precision, init)
         last = total_steps(self.recipe.train.kimg, step.images)
