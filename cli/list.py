@@ -1,4 +1,4 @@
-"""`ganzoo list`: the recipes, or what they can be made of."""
+"""`ganzoo list`: the recipes, what they can be made of, and the models with published weights."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 KINDS = ("recipe", "generator", "discriminator", "objective", "penalty", "source")
 _WILDCARDS = "*?["
+_PLACES = {
+    "packaged": "packaged",
+    "cached": "in the cache",
+    "remote": "to be fetched",
+    "damaged": "damaged: install ganzoo again",
+}
 
 
 @dataclass(frozen=True)
@@ -35,18 +41,22 @@ class Line:
 @click.command("list")
 @click.argument("pattern", required=False)
 @click.option("--kind", type=click.Choice(KINDS), default="recipe", show_default=True, help="What to list.")
+@click.option("--pretrained", is_flag=True, help="List the models with published weights.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(pattern: str | None, kind: str, as_json: bool) -> None:
-    """List the recipes, or what they can be made of.
+def command(pattern: str | None, kind: str, pretrained: bool, as_json: bool) -> None:
+    """List the recipes, what they can be made of, or the models with published weights.
 
     PATTERN is a part of the name, or a shell pattern such as 'dcgan-*'. What other installed packages add is listed
     with the package's name; what cannot be loaded is listed as broken, with the reason.
     """
+    if pretrained:
+        if kind != "recipe":
+            raise click.UsageError(f"--pretrained lists models, so it cannot be given with --kind {kind}.")
+        _list_pretrained(pattern, as_json)
+        return
     lines = listing(kind)
     names = [line.name for line in lines]
-    if pattern is not None:
-        shell_pattern = pattern if any(sign in pattern for sign in _WILDCARDS) else f"*{pattern}*"
-        lines = [line for line in lines if fnmatch.fnmatchcase(line.name, shell_pattern)]
+    lines = [line for line in lines if _matches(line.name, pattern)]
     if as_json:
         output.result_json({"kind": kind, "entries": [asdict(line) for line in lines]})
         return
@@ -63,6 +73,7 @@ def command(pattern: str | None, kind: str, as_json: bool) -> None:
         output.result(row)
     if kind == "recipe":
         output.hint("\nganzoo show RECIPE tells all of one, ganzoo train RECIPE trains it.")
+        output.hint("ganzoo list --pretrained shows the models with published weights.")
     if kind == "source":
         output.hint(
             "\nA path is a source too: a folder of images, a zip, an LSUN folder, MNIST or CIFAR files, .npy, .npz."
@@ -88,6 +99,35 @@ def listing(kind: str) -> list[Line]:
         # A recipe that lies in ganzoo's own folder wins over a registered one.
         return [_line(name, origins.get(name, "ganzoo"), partial(describe_recipe, name)) for name in list_recipes()]
     return [_line(name, origin, partial(_describe, known, name)) for name, origin in origins.items()]
+
+
+def _matches(name: str, pattern: str | None) -> bool:
+    """Return whether a name is like a pattern: holds it, or fits it where it has wildcards."""
+    if pattern is None:
+        return True
+    return fnmatch.fnmatchcase(name, pattern if any(sign in pattern for sign in _WILDCARDS) else f"*{pattern}*")
+
+
+def _list_pretrained(pattern: str | None, as_json: bool) -> None:
+    from ganzoo.zoo import describe_pretrained, list_pretrained
+
+    names = list_pretrained()
+    models = [describe_pretrained(name) for name in names if _matches(name, pattern)]
+    if as_json:
+        output.result_json({"kind": "pretrained", "entries": [asdict(model) for model in models]})
+        return
+    if pattern is not None and not models:
+        raise GanzooError(f"No model with published weights is named like {pattern!r}.", suggest(pattern, names))
+    if not models:
+        output.note("There is no model with published weights.")
+        return
+    rows = [
+        (one.name, one.images, one.data, one.licence, output.size_of(one.bytes), _PLACES[one.place]) for one in models
+    ]
+    header = ("model", "images", "trained on", "licence", "size", "where")
+    for row in output.table(rows, header=header, right=(4,)):
+        output.result(row)
+    output.hint("\nganzoo sample MODEL draws images, ganzoo show MODEL tells all of one.")
 
 
 def _line(name: str, origin: str, describe: Callable[[], str]) -> Line:

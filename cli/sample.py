@@ -43,46 +43,70 @@ _MOST_COLUMNS = 20
     help="A .png (grid), a folder/, a .npz or a .zip.",
 )
 @click.option(
+    "--truncation",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="PSI",
+    help="Multiply z by PSI, above 0 and at most 1: more typical images, less varied ones.",
+)
+@click.option(
     "--batch-size", type=click.IntRange(1), default=64, show_default=True, metavar="N", help="Images drawn at once."
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "torch", "onnx"]),
+    default="auto",
+    show_default=True,
+    help="auto: ONNX Runtime for an .onnx file, else torch.",
 )
 @click.option(
     "--device", type=Device(), default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or cuda:N."
 )
+@click.option(
+    "--provider", default="auto", show_default=True, metavar="NAME", help="Of ONNX Runtime: auto, cpu, cuda ..."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    model: str | None, seeds: str, labels: str | None, out: str, batch_size: int, device: str, as_json: bool
+    model: str | None,
+    seeds: str,
+    labels: str | None,
+    out: str,
+    truncation: float | None,
+    batch_size: int,
+    runtime: str,
+    device: str,
+    provider: str,
+    as_json: bool,
 ) -> None:
     """Draw images from a trained model and print the path of what was written.
 
-    MODEL is the folder of a run or of a model; left out, it is the newest run. A seed names one image, its class too if
-    no --labels are given. A folder gets a PNG a seed; a .npz holds the arrays images (uint8, N×H×W×C), seeds and
-    labels; a .zip holds PNGs and is written in constant memory, whatever their number.
+    MODEL is a zoo name (see `ganzoo list --pretrained`), the folder of a run or of a model, a .safetensors or .onnx
+    file, or hf-hub:ORG/NAME; left out, it is the newest run. A seed names one image, its class too if no --labels are
+    given. A folder gets a PNG a seed; a .npz holds the arrays images (uint8, N×H×W×C), seeds and labels; a .zip holds
+    PNGs and is written in constant memory, whatever their number.
 
     \b
     Examples:
       ganzoo sample
-      ganzoo sample runs/00000-dcgan-digits --seeds 0-15 --out grid.png
-      ganzoo sample --labels each --seeds 0-7
+      ganzoo sample dcgan-mnist --seeds 0-15 --out grid.png
+      ganzoo sample runs/00000-dcgan-digits --labels each --seeds 0-7
+      ganzoo sample model.onnx --seeds 7 --out seven.png
       ganzoo sample --seeds 0-49999 --out images.zip
     """
     from ganzoo.image_files import check_grid, kind_of, open_writer
+    from ganzoo.references import resolve_model
+    from ganzoo.sampling import open_sampler, parse_seeds
 
     from .terminal import TerminalReporter
 
     kind = kind_of(out)
+    chosen = parse_seeds(seeds)
     with TerminalReporter() as terminal:
-        terminal.status("Loading PyTorch ...")
-        from ganzoo.models import load_model
-        from ganzoo.pictures import to_uint8
-        from ganzoo.references import resolve_model
-        from ganzoo.sampling import TorchSampler, parse_seeds
-
-        chosen = parse_seeds(seeds)
-        location = resolve_model(model)
+        location = resolve_model(model, progress=terminal.fetching)
         if location.said is not None:
             terminal.close()
             output.note(location.said)
-        sampler = TorchSampler(load_model(location.path), device=device)
+        terminal.status("Loading the model ...")
+        sampler = open_sampler(location, runtime=runtime, device=device, provider=provider)
         drawn_seeds, drawn_labels, columns = choose(chosen, labels, sampler.num_classes)
         count = len(drawn_seeds)
         if kind == "grid":
@@ -92,8 +116,8 @@ def command(
             for first in range(0, count, batch_size):
                 part = slice(first, first + batch_size)
                 part_labels = None if drawn_labels is None else drawn_labels[part]
-                images = sampler.sample(drawn_seeds[part], part_labels, batch_size=batch_size)  # (batch, C, H, W)
-                writer.add(to_uint8(images), drawn_seeds[part], part_labels)
+                images = sampler.pixels(drawn_seeds[part], part_labels, truncation=truncation, batch_size=batch_size)
+                writer.add(images, drawn_seeds[part], part_labels)
                 done = min(first + batch_size, count)
                 rate = done / max(time.perf_counter() - begun, 1e-9)
                 terminal.drawing(done, count, rate)
@@ -108,6 +132,7 @@ def command(
                 "image_size": sampler.image_size,
                 "channels": sampler.channels,
                 "num_classes": sampler.num_classes,
+                "truncation": truncation,
                 "seconds": seconds,
                 "images_per_second": count / seconds if seconds > 0 else None,
             }

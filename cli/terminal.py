@@ -86,6 +86,14 @@ class TerminalReporter:
         elif done < total and self._is_time(PLAIN_SECONDS):
             self._print(line)
 
+    def fetching(self, done: int, total: int) -> None:
+        """Show how many bytes of a model were fetched, while there are more to come."""
+        line = f"fetching {output.size_of(done)} of {output.size_of(total)}"
+        if self.console.is_terminal:
+            self._draw(_with_bar(line, done, total, self.console, self._ascii))
+        elif done < total and self._is_time(PLAIN_SECONDS):
+            self._print(line)
+
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:

@@ -44,7 +44,11 @@ class Device(click.ParamType[str]):
     metavar="KEY=VALUE",
     help="Change an entry, e.g. optimizer.lr=1e-4; may be repeated.",
 )
-@click.option("--init", metavar="MODEL", help="Begin with this model's weights.")
+@click.option(
+    "--init",
+    metavar="MODEL",
+    help="Begin with this model's weights: a zoo name, a run or model folder, a .safetensors file, hf-hub:ORG/NAME.",
+)
 @click.option(
     "--device", type=Device(), default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or cuda:N."
 )

@@ -2,8 +2,10 @@
 
     import ganzoo
 
-    run = ganzoo.train("dcgan-digits")      # a recipe by name, a file, or a Recipe
-    ganzoo.list_recipes("dcgan-*")
+    model = ganzoo.load_pretrained("dcgan-mnist")       # a zoo name, a folder, a file, or hf-hub:org/name
+    model.sample(16, seed=0).save("digits.png")
+    run = ganzoo.train("dcgan-digits")                  # a recipe by name, a file, or a Recipe
+    ganzoo.list_models("dcgan-*")
 
 Importing ganzoo imports neither torch nor NumPy; what is asked for is imported then (PEP 562).
 """
@@ -26,6 +28,7 @@ if (_root / "pyproject.toml").is_file() and (_root / "zoo_configs").is_dir():
 if TYPE_CHECKING:
     from ganzoo.building import load_recipe as load_recipe
     from ganzoo.errors import GanzooError as GanzooError
+    from ganzoo.models import Model as Model
     from ganzoo.recipes import Recipe as Recipe
     from ganzoo.recipes import list_recipes as list_recipes
     from ganzoo.registry import register_discriminator as register_discriminator
@@ -34,11 +37,20 @@ if TYPE_CHECKING:
     from ganzoo.registry import register_penalty as register_penalty
     from ganzoo.registry import register_source as register_source
     from ganzoo.training.api import train as train
+    from ganzoo.zoo import create_model as create_model
+    from ganzoo.zoo import list_models as list_models
+    from ganzoo.zoo import list_pretrained as list_pretrained
+    from ganzoo.zoo import load_pretrained as load_pretrained
 
 _LAZY = {
     "GanzooError": "ganzoo.errors",
+    "Model": "ganzoo.models",
     "Recipe": "ganzoo.recipes",
+    "create_model": "ganzoo.zoo",
+    "list_models": "ganzoo.zoo",
+    "list_pretrained": "ganzoo.zoo",
     "list_recipes": "ganzoo.recipes",
+    "load_pretrained": "ganzoo.zoo",
     "load_recipe": "ganzoo.building",
     "register_discriminator": "ganzoo.registry",
     "register_generator": "ganzoo.registry",

@@ -7,6 +7,7 @@ GanzooError                      exit code 1: it was asked for rightly and faile
 │   └── ModelReferenceError      a model reference that names nothing
 ├── DataError                    a source that cannot be read, or holds nothing usable
 ├── MissingDataError             data that cannot be fetched by itself: says where to get it
+├── DownloadError                a file that cannot be fetched, or is not what was announced
 ├── MissingDependencyError       an optional or broken package
 ├── PluginError                  a third party's package that breaks its contract, or breaks
 ├── RunError                     a run folder that cannot be used for what was asked
@@ -76,6 +77,10 @@ class DataError(GanzooError):
 
 class MissingDataError(GanzooError):
     """Data that cannot be fetched without the user; the remedy says where it is to be had."""
+
+
+class DownloadError(GanzooError):
+    """A file that cannot be fetched, or is not what was announced; nothing of it was kept."""
 
 
 class MissingDependencyError(GanzooError):

@@ -58,12 +58,28 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Give a temporary file to write, which becomes `path` when the block ends well, and vanishes when it raises.
+
+    A process that is killed leaves a hidden sibling behind, which `remove_leftovers(path)` removes.
+
+    Args:
+        path: the file to be; replaced where it exists, missing parent folders are made.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_sibling(target)
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             flush_to_disk(file)
         temporary.replace(target)
     except BaseException:

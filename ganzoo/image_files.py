@@ -2,8 +2,9 @@
 
     .png          one picture: all images in rows
     folder/       a PNG an image: seed00000012.png, with the class where there are classes: seed00000012_label3.png
-    .npz          arrays: images (n, H, W, C) uint8, seeds (n,) int64 (uint64 where one needs it), and, where there are
-                  classes, labels (n,) int64
+                  images that have no seed are image00000012.png
+    .npz          arrays: images (n, H, W, C) uint8, seeds (n,) int64 (uint64 where one needs it) where they have seeds,
+                  and, where there are classes, labels (n,) int64
     .zip          PNGs, stored: 00000/img00000000.png …, with dataset.json where there are classes (StyleGAN's layout)
 
 Images are given batch by batch; the .npz and the zip are written as they come, in constant memory. Every file is made
@@ -41,12 +42,12 @@ _NO_DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's first, so that the same ima
 class ImageWriter(Protocol):
     """Takes images batch by batch."""
 
-    def add(self, images: Pixels, seeds: Seeds, labels: Labels | None) -> None:
+    def add(self, images: Pixels, seeds: Seeds | None, labels: Labels | None) -> None:
         """Take a batch.
 
         Args:
             images: (batch, H, W, C) uint8.
-            seeds: (batch,) uint64.
+            seeds: (batch,) uint64, or None where images have none.
             labels: (batch,) int64, or None where there are no classes.
         """
 
@@ -132,18 +133,21 @@ class _GridWriter:
     def __init__(self) -> None:
         self.batches: list[Pixels] = []
 
-    def add(self, images: Pixels, seeds: Seeds, labels: Labels | None) -> None:  # noqa: ARG002 - a grid shows no names
+    def add(self, images: Pixels, seeds: Seeds | None, labels: Labels | None) -> None:  # noqa: ARG002 - a grid shows no names
         self.batches.append(images)
 
 
 class _FolderWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._written = 0
 
-    def add(self, images: Pixels, seeds: Seeds, labels: Labels | None) -> None:
+    def add(self, images: Pixels, seeds: Seeds | None, labels: Labels | None) -> None:
         for index, image in enumerate(images):
             label = "" if labels is None else f"_label{labels[index]}"
-            save_png(_picture(image), self.folder / f"seed{seeds[index]:08d}{label}.png")
+            name = f"image{self._written:08d}" if seeds is None else f"seed{seeds[index]:08d}"
+            save_png(picture(image), self.folder / f"{name}{label}.png")
+            self._written += 1
 
 
 class _NpzWriter:
@@ -152,17 +156,20 @@ class _NpzWriter:
     def __init__(self, archive: zipfile.ZipFile, count: int) -> None:
         self._archive, self._count = archive, count
         self._images: Any = None
+        self._written = 0
         self._seeds: list[Seeds] = []
         self._labels: list[Labels] = []
 
-    def add(self, images: Pixels, seeds: Seeds, labels: Labels | None) -> None:
+    def add(self, images: Pixels, seeds: Seeds | None, labels: Labels | None) -> None:
         if self._images is None:
             self._images = self._archive.open(_entry("images.npy"), "w", force_zip64=True)
             shape = (self._count, *images.shape[1:])
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(self._images, header)
         self._images.write(np.ascontiguousarray(images).data)
-        self._seeds.append(seeds)
+        self._written += len(images)
+        if seeds is not None:
+            self._seeds.append(seeds)
         if labels is not None:
             self._labels.append(labels)
 
@@ -176,11 +183,11 @@ class _NpzWriter:
         if self._images is None:
             raise ValueError("no image was given")
         self._images.close()
-        written = sum(map(len, self._seeds))
-        if written != self._count:
-            raise ValueError(f"{self._count} images were announced and {written} given")
-        seeds = np.concatenate(self._seeds)
-        self._write("seeds", seeds.astype(np.int64) if seeds.max() < 1 << 63 else seeds)
+        if self._written != self._count:
+            raise ValueError(f"{self._count} images were announced and {self._written} given")
+        if self._seeds:
+            seeds = np.concatenate(self._seeds)
+            self._write("seeds", seeds.astype(np.int64) if seeds.max() < 1 << 63 else seeds)
         if self._labels:
             self._write("labels", np.concatenate(self._labels))
 
@@ -195,10 +202,10 @@ class _ZipWriter:
         self._written = 0
         self._labels: list[Labels] = []
 
-    def add(self, images: Pixels, seeds: Seeds, labels: Labels | None) -> None:  # noqa: ARG002 - named by position
+    def add(self, images: Pixels, seeds: Seeds | None, labels: Labels | None) -> None:  # noqa: ARG002 - named by position
         for image in images:
             buffer = io.BytesIO()
-            _picture(image).save(buffer, format="PNG")
+            picture(image).save(buffer, format="PNG")
             self._archive.writestr(_entry(_zip_name(self._written)), buffer.getvalue())
             self._written += 1
         if labels is not None:
@@ -228,6 +235,6 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _picture(image: Pixels) -> Image.Image:
+def picture(image: Pixels) -> Image.Image:
     """Return (H, W, C) uint8 as a picture: grey for one channel, RGB for three."""
     return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)

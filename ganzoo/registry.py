@@ -216,6 +216,11 @@ sources: Registry[Any] = Registry(
         "torchvision": "ganzoo.data.sources.torchvision:open_torchvision",
     },
 )
+samplers: Registry[Any] = Registry(
+    "sampler",
+    group="ganzoo.samplers",
+    builtin={"torch": "ganzoo.sampling:TorchSampler", "onnx": "ganzoo.export.runtime:OnnxSampler"},
+)
 recipes: Registry[Any] = Registry("recipe", group="ganzoo.recipes")
 
 register_generator = generators.decorator

@@ -1,179 +1,261 @@
 """Drawing images from seeds. A seed names one image: the same on torch and elsewhere, whatever is drawn beside it.
 
-Element j of the z of seed s is made of random word j of Philox4x32-10 with key s and counter (j div 4, 0, 0, 0); see
-`ganzoo.randomness` for the words and for how they become uniform or normal numbers. So z can be made anew in any
-language.
+A `Sampler` draws with one engine: `TorchSampler` here, `ganzoo.export.OnnxSampler` with ONNX Runtime. `BaseSampler`
+makes z, labels and batches for both, so that they cannot differ in them; what a seed stands for is in `ganzoo.seeds`.
+Importing this module does not import torch.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from ganzoo.errors import UsageError
-from ganzoo.randomness import Stream, normals, philox, uniforms
+from ganzoo import registry
+from ganzoo.errors import UsageError, WeightsError
+from ganzoo.files import sha256_of
+from ganzoo.model_config import GENERATOR
+from ganzoo.seeds import as_seeds, check_truncation, choose_labels
+from ganzoo.seeds import labels_of as labels_of
+from ganzoo.seeds import latents as latents
+from ganzoo.seeds import parse_seeds as parse_seeds
+from ganzoo.seeds import seed_words as seed_words
 
 if TYPE_CHECKING:
+    import torch
+
     from ganzoo.models import Model
-
-_MAX_SEEDS = 100_000_000
-_MAX_DIGITS = 20  # of 2^64
-_LABEL_STREAM = Stream.LABEL
+    from ganzoo.references import ModelLocation
 
 
-def parse_seeds(text: str) -> npt.NDArray[np.uint64]:
-    """Return the seeds of a text like "0-63" or "3,7,10-12", in its order.
+class Sampler(Protocol):
+    """Draws images from seeds, whatever computes them.
 
-    Raises:
-        UsageError: not such a text, a range that goes backwards, a seed of 2^64 or more, or over a hundred million
-            seeds.
-    """
-    parts = []
-    count = 0
-    for part in (one.strip() for one in text.split(",")):
-        match = re.fullmatch(r"([0-9]+)(?:\s*-\s*([0-9]+))?", part)
-        if match is None:
-            raise UsageError(
-                f"{part[:80]!r} in the seeds {text[:80]!r} is neither a number nor a range.",
-                "For example: 0-63 or 3,7,10-12",
-            )
-        if max(len(number or "") for number in match.groups()) > _MAX_DIGITS:
-            raise UsageError(f"A seed of {text[:80]!r} is too large: seeds are below 2^64.")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise UsageError(f"The range of seeds {part} goes backwards.", f"Write {last}-{first}.")
-        if last >= 1 << 64:
-            raise UsageError(f"The seed {last} is too large: seeds are below 2^64.")
-        count += last - first + 1
-        if count > _MAX_SEEDS:
-            raise UsageError(f"{text!r} names over {_MAX_SEEDS:,} seeds.", "Draw them in parts.")
-        parts.append(np.arange(last - first + 1, dtype=np.uint64) + np.uint64(first))
-    return np.concatenate(parts)
-
-
-def seed_words(seeds: npt.ArrayLike, stream: int, count: int) -> npt.NDArray[np.int64]:
-    """Return random words keyed by seeds: (len(seeds), count); each seed is its own key, its sample's number is 0.
-
-    Args:
-        seeds: (n,), whole numbers in [0, 2^64).
-        stream: what the words are for.
-        count: words a seed.
-
-    Raises:
-        UsageError: seeds that are not such.
-    """
-    wide = _as_seeds(seeds)[:, None]
-    key = ((wide & np.uint64(0xFFFFFFFF)).astype(np.int64), (wide >> np.uint64(32)).astype(np.int64))
-    block = np.arange(-(-count // 4), dtype=np.int64)[None, :]
-    zero = np.zeros((len(wide), block.shape[1]), dtype=np.int64)
-    four = philox(key, (block + zero, zero + int(stream), zero, zero))
-    return np.stack(four, axis=-1).reshape(len(wide), block.shape[1] * 4)[:, :count]
-
-
-def latents(seeds: npt.ArrayLike, latent_dim: int, prior: str) -> npt.NDArray[np.float32]:
-    """Return the z of seeds: (len(seeds), latent_dim), float32.
-
-    Args:
-        seeds: (n,), whole numbers in [0, 2^64).
+    Attributes:
+        image_size: side of the square images, in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        num_classes: 0 for a model without classes.
         latent_dim: length of z.
-        prior: "uniform" on (-1, 1), or "normal".
-
-    Raises:
-        UsageError: seeds that are not such.
+        prior: of z, "uniform" or "normal".
     """
-    word = seed_words(seeds, Stream.SAMPLE, latent_dim + latent_dim % 2)
-    z = 2.0 * uniforms(word) - 1.0 if prior == "uniform" else normals(word)
-    return z[:, :latent_dim].astype(np.float32)
+
+    image_size: int
+    channels: int
+    num_classes: int
+    latent_dim: int
+    prior: str
+
+    def sample(
+        self,
+        seeds: npt.ArrayLike,
+        labels: npt.ArrayLike | None = None,
+        *,
+        truncation: float | None = None,
+        batch_size: int = 64,
+    ) -> npt.NDArray[np.float32]:
+        """Return the images of seeds: (n, channels, image_size, image_size), float32 in [-1, 1]."""
+
+    def pixels(
+        self,
+        seeds: npt.ArrayLike,
+        labels: npt.ArrayLike | None = None,
+        *,
+        truncation: float | None = None,
+        batch_size: int = 64,
+    ) -> npt.NDArray[np.uint8]:
+        """Return the images of seeds: (n, image_size, image_size, channels), uint8."""
 
 
-def labels_of(seeds: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.int64]:
-    """Return the labels of seeds where none are asked for: (len(seeds),), uniform, a function of each seed alone."""
-    return (seed_words(seeds, _LABEL_STREAM, 1)[:, 0] * num_classes) >> 32
+class BaseSampler:
+    """All of a sampler but the network: z, labels, batches and what is refused. A subclass implements `_draw`.
+
+    Args:
+        image_size, channels, num_classes, latent_dim, prior: of the model, as `Sampler` has them.
+    """
+
+    def __init__(self, *, image_size: int, channels: int, num_classes: int, latent_dim: int, prior: str) -> None:
+        self.image_size, self.channels, self.num_classes = image_size, channels, num_classes
+        self.latent_dim, self.prior = latent_dim, prior
+
+    def sample(
+        self,
+        seeds: npt.ArrayLike,
+        labels: npt.ArrayLike | None = None,
+        *,
+        truncation: float | None = None,
+        batch_size: int = 64,
+    ) -> npt.NDArray[np.float32]:
+        """Return the images of seeds: (n, channels, image_size, image_size), float32 in [-1, 1].
+
+        Args:
+            seeds: (n,), whole numbers in [0, 2^64).
+            labels: (n,), classes of a conditional model, or one for all; by default `labels_of` the seeds.
+            truncation: psi in (0, 1], see `latents`.
+            batch_size: how many are drawn at once; it does not change the images beyond rounding.
+
+        Raises:
+            UsageError: labels out of range, of the wrong number, or for a model that knows no classes; seeds that are
+                no whole numbers; a truncation or `batch_size` out of range.
+        """
+        parts = [self._draw(z, label) for z, label in self._batches(seeds, labels, truncation, batch_size)]
+        if not parts:
+            return np.empty((0, self.channels, self.image_size, self.image_size), dtype=np.float32)
+        return np.concatenate(parts).astype(np.float32, copy=False)
+
+    def pixels(
+        self,
+        seeds: npt.ArrayLike,
+        labels: npt.ArrayLike | None = None,
+        *,
+        truncation: float | None = None,
+        batch_size: int = 64,
+    ) -> npt.NDArray[np.uint8]:
+        """Return the images of seeds as `ganzoo.pictures.to_uint8` makes them: (n, image_size, image_size, channels).
+
+        Arguments and errors are those of `sample`.
+        """
+        from ganzoo.pictures import to_uint8
+
+        return to_uint8(self.sample(seeds, labels, truncation=truncation, batch_size=batch_size))
+
+    def _draw(self, z: npt.NDArray[np.float32], label: npt.NDArray[np.int64] | None) -> npt.NDArray[Any]:
+        """Return the images of one batch: (batch, channels, image_size, image_size), floating point in [-1, 1].
+
+        Args:
+            z: (batch, latent_dim).
+            label: (batch,), or None for a model without classes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how to draw a batch")
+
+    def _batches(
+        self, seeds: npt.ArrayLike, labels: npt.ArrayLike | None, truncation: float | None, batch_size: int
+    ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64] | None]]:
+        """Yield z and labels of each batch, all arguments checked before the first is drawn."""
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise UsageError(f"`batch_size` (={batch_size!r}) must be a whole number, at least 1.")
+        check_truncation(truncation)
+        numbers = as_seeds(seeds)
+        label = self._labels(numbers, labels)
+        for first in range(0, len(numbers), batch_size):
+            part = slice(first, first + batch_size)
+            z = latents(numbers[part], self.latent_dim, self.prior, truncation)
+            yield z, None if label is None else label[part]
+
+    def _labels(self, seeds: npt.NDArray[np.uint64], labels: npt.ArrayLike | None) -> npt.NDArray[np.int64] | None:
+        return choose_labels(seeds, labels, self.num_classes)
 
 
-def _as_seeds(seeds: npt.ArrayLike) -> npt.NDArray[np.uint64]:
-    given = np.asarray(seeds)
-    if given.shape == (0,):
-        return np.empty(0, dtype=np.uint64)
-    if given.dtype.kind not in "iu":  # of large and small ones together NumPy makes floats
-        given = np.asarray(seeds, dtype=object)
-    whole = given.dtype.kind in "iu" or all(type(one) is int for one in given.flat)
-    if given.ndim != 1 or not whole or given.min() < 0 or given.max() >= 1 << 64:
-        raise UsageError("Seeds are a list of whole numbers from 0 to 2^64 - 1.", "For example: seeds=range(64).")
-    return given.astype(np.uint64)
-
-
-class TorchSampler:
+class TorchSampler(BaseSampler):
     """Draws images with a generator in torch; TF32 stays off, so that the CPU and a GPU agree.
 
     Args:
         model: from `ganzoo.models.load_model`.
-        device: "auto", "cpu", "cuda" …
+        device: "auto", "cpu", "cuda" …, to which the model's generator is moved; None: it stays where it is.
 
     Attributes:
         image_size, channels, num_classes, latent_dim, prior: of the model's recipe.
         device: the torch device in use.
     """
 
-    def __init__(self, model: Model, device: str = "auto") -> None:
+    def __init__(self, model: Model, device: str | torch.device | None = "auto") -> None:
         from ganzoo.devices import choose_device  # imports torch, which the rest of this module does without
 
         recipe = model.config.recipe
-        self.image_size, self.channels = recipe.data.image_size, recipe.data.channels
-        self.num_classes, self.latent_dim = recipe.data.num_classes, recipe.generator.latent_dim
-        self.prior = recipe.generator.prior
-        self.device = choose_device(device)
-        self._generator = model.generator.to(self.device)
+        super().__init__(
+            image_size=recipe.data.image_size,
+            channels=recipe.data.channels,
+            num_classes=recipe.data.num_classes,
+            latent_dim=recipe.generator.latent_dim,
+            prior=recipe.generator.prior,
+        )
+        if device is not None:
+            model.generator.to(choose_device(device) if isinstance(device, str) else device)
+        self._generator = model.generator
+        self.device, self._dtype = _placement(model.generator)
 
-    def sample(
-        self, seeds: npt.ArrayLike, labels: npt.ArrayLike | None = None, batch_size: int = 64
-    ) -> npt.NDArray[np.float32]:
-        """Return the images of seeds: (n, channels, image_size, image_size), float32 in [-1, 1].
-
-        Args:
-            seeds: (n,), whole numbers in [0, 2^64).
-            labels: (n,), classes of a conditional model; by default `labels_of` the seeds.
-            batch_size: how many are drawn at once; it does not change the images beyond rounding.
-
-        Raises:
-            UsageError: labels out of range, of the wrong number, or for a model that knows no classes; seeds that are
-                no whole numbers; `batch_size` below 1.
-        """
+    def _draw(self, z: npt.NDArray[np.float32], label: npt.NDArray[np.int64] | None) -> npt.NDArray[np.float32]:
         import torch
 
         from ganzoo.devices import full_float32
 
-        if batch_size < 1:
-            raise UsageError(f"`batch_size` (={batch_size}) must be at least 1.")
-        z = torch.from_numpy(latents(seeds, self.latent_dim, self.prior))
-        label = self._labels(seeds, labels, len(z))
-        images = np.empty((len(z), self.channels, self.image_size, self.image_size), dtype=np.float32)
         with torch.inference_mode(), full_float32(self.device):
-            for first in range(0, len(z), batch_size):
-                part = slice(first, first + batch_size)
-                inputs = [z[part].to(self.device)]
-                if label is not None:
-                    inputs.append(torch.from_numpy(label[part]).to(self.device))
-                images[part] = self._generator(*inputs).float().cpu().numpy()
+            inputs = [torch.from_numpy(z).to(self.device, self._dtype)]
+            if label is not None:
+                inputs.append(torch.tensor(label, device=self.device))
+            images: npt.NDArray[np.float32] = self._generator(*inputs).float().cpu().numpy()
         return images
 
-    def _labels(self, seeds: npt.ArrayLike, labels: npt.ArrayLike | None, count: int) -> npt.NDArray[np.int64] | None:
-        if self.num_classes == 0:
-            if labels is not None:
-                raise UsageError("This model knows no classes.", "Leave the labels out.")
-            return None
-        if labels is None:
-            return labels_of(seeds, self.num_classes)
-        chosen = np.asarray(labels)
-        if chosen.shape != (count,):
-            raise UsageError(
-                f"There are {count} seeds, but labels of shape {chosen.shape}.", "Give one label for each seed."
-            )
-        if count and (chosen.dtype.kind not in "iu" or chosen.min() < 0 or chosen.max() >= self.num_classes):
-            raise UsageError(
-                f"A label is out of range: this model knows the classes 0 to {self.num_classes - 1}, as whole numbers."
-            )
-        return chosen.astype(np.int64)
+
+def _placement(generator: torch.nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return the device of a network and the kind of floating point that it computes in."""
+    import torch
+
+    for parameter in generator.parameters():
+        if parameter.is_floating_point():
+            return parameter.device, parameter.dtype
+    return torch.device("cpu"), torch.float32
+
+
+def open_sampler(
+    location: ModelLocation, *, runtime: str = "auto", device: str = "auto", provider: str = "auto"
+) -> Sampler:
+    """Return the sampler of a model that `ganzoo.references.resolve_model` found.
+
+    Args:
+        location: the model.
+        runtime: "torch", "onnx", or "auto": ONNX Runtime for an .onnx file, else torch.
+        device: of torch: "auto", "cpu", "cuda" …; for ONNX Runtime it is the provider of that name.
+        provider: of ONNX Runtime: "auto", "cpu", "cuda" ….
+
+    Raises:
+        UsageError: a runtime that cannot draw this model, a provider for torch, or a device that is not here.
+        WeightsError: the model cannot be read, or the ONNX file beside its weights was exported from others.
+        MissingDependencyError: the runtime is not installed.
+    """
+    is_onnx = location.kind == "onnx"
+    if runtime not in ("auto", "torch", "onnx"):
+        raise UsageError(f"There is no runtime {runtime!r}.", "Use auto, torch or onnx.")
+    if runtime == "onnx" or (runtime == "auto" and is_onnx):
+        path = location.path if is_onnx else _exported(location.path)
+        sampler = registry.samplers.get("onnx")(path, provider=_provider(device, provider))
+        if not is_onnx:
+            _check_exported_from(location.path, path, sampler.metadata.weights_sha256)
+        return cast(Sampler, sampler)
+    if is_onnx:
+        raise UsageError(f"{location.path} is an ONNX file, which torch cannot draw.", "Leave out --runtime torch.")
+    if provider != "auto":
+        raise UsageError(f"A provider (={provider}) is of ONNX Runtime.", "Use --runtime onnx, or choose a --device.")
+    from ganzoo.models import load_model
+
+    return cast(Sampler, registry.samplers.get("torch")(load_model(location.path), device=device))
+
+
+def _exported(path: Path) -> Path:
+    """Return the ONNX file of a model folder or weights file."""
+    found = path / "model.onnx" if path.is_dir() else path.with_suffix(".onnx")
+    with contextlib.suppress(OSError):
+        if found.is_file():
+            return found
+    raise UsageError(f"There is no {found}.", f"Export it first: ganzoo export {path} --onnx")
+
+
+def _check_exported_from(model: Path, exported: Path, sha256: str) -> None:
+    """Refuse an ONNX file that draws with other weights than the model's, as one that was exported before a training
+    went on."""
+    weights = model / GENERATOR if model.is_dir() else model
+    if sha256_of(weights) != sha256:
+        raise WeightsError(
+            f"{exported} was exported from other weights than {weights}.", f"Export again: ganzoo export {model} --onnx"
+        )
+
+
+def _provider(device: str, provider: str) -> str:
+    if "auto" in (device, provider):
+        return provider if device == "auto" else device
+    if provider != device:
+        raise UsageError(f"The device {device} and the provider {provider} are two places.", "Give one of them.")
+    return provider

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+import types
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +14,14 @@ import pytest
 import torch
 from tiny_runs import recipe
 
-from ganzoo.errors import UsageError
+from ganzoo import registry
+from ganzoo.errors import UsageError, WeightsError
+from ganzoo.files import sha256_of
 from ganzoo.models import Model, ModelConfig
+from ganzoo.pictures import to_uint8
 from ganzoo.randomness import Stream
-from ganzoo.sampling import TorchSampler, labels_of, latents, parse_seeds
+from ganzoo.references import ModelLocation
+from ganzoo.sampling import BaseSampler, TorchSampler, labels_of, latents, open_sampler, parse_seeds
 from ganzoo.training.networks import build_networks
 
 # ---------------------------------------------------------------------------------------------------- seeds
@@ -115,6 +123,18 @@ def test_a_seeds_z_does_not_hang_on_the_others_nor_on_its_length(prior: str) -> 
     assert len({row.tobytes() for row in whole}) == 4
 
 
+@pytest.mark.parametrize("prior", ["uniform", "normal"])
+@pytest.mark.parametrize("psi", [1.0, 0.7, 1e-3, np.float32(0.5)])
+def test_truncation_multiplies_z_before_it_is_rounded(prior: str, psi: float) -> None:
+    drawn = latents([3, 2**40], 5, prior, psi)
+    expected = [[float(psi) * element for element in z_of(seed, 5, prior)] for seed in (3, 2**40)]
+    assert drawn.dtype == np.float32
+    assert np.abs(drawn - np.array(expected)).max() <= 1e-6 * float(psi)
+    if psi == 1.0:
+        assert np.array_equal(drawn, latents([3, 2**40], 5, prior))
+        assert np.array_equal(drawn, latents([3, 2**40], 5, prior, None))
+
+
 def test_seeds_come_in_any_whole_kind() -> None:
     expected = latents([0, 1, 2], 4, "normal")
     for seeds in (range(3), np.arange(3), np.arange(3, dtype=np.uint8), (0, 1, 2), parse_seeds("0-2")):
@@ -212,5 +232,132 @@ def test_labels_that_cannot_be_are_answered(labels: Any, message: str) -> None:
 def test_labels_for_a_model_without_classes_and_an_empty_batch_are_answered() -> None:
     with pytest.raises(UsageError, match="This model knows no classes"):
         sampler().sample(range(3), [0, 0, 0])
-    with pytest.raises(UsageError, match=r"`batch_size` \(=0\) must be at least 1"):
+    with pytest.raises(UsageError, match=r"`batch_size` \(=0\) must be a whole number, at least 1"):
         sampler().sample(range(3), batch_size=0)
+
+
+# ---------------------------------------------------------------------------------------------------- samplers
+
+
+class Counting(BaseSampler):
+    """Draws images of the first element of z, and counts batches."""
+
+    def __init__(self, num_classes: int = 0) -> None:
+        super().__init__(image_size=4, channels=1, num_classes=num_classes, latent_dim=3, prior="normal")
+        self.batches: list[tuple[int, Any]] = []
+
+    def _draw(self, z: Any, label: Any) -> Any:
+        self.batches.append((len(z), None if label is None else label.tolist()))
+        return np.tanh(z[:, :1, None, None]) * np.ones((1, 1, 4, 4), np.float32)
+
+
+def test_a_sampler_need_only_draw_a_batch() -> None:
+    drawn = Counting()
+    images = drawn.sample(range(5), batch_size=2, truncation=0.5)
+    assert drawn.batches == [(2, None), (2, None), (1, None)]
+    assert np.allclose(images[:, 0, 0, 0], np.tanh(0.5 * latents(range(5), 3, "normal")[:, 0]))
+    pixels = drawn.pixels(range(5), truncation=0.5)
+    assert (pixels.shape, pixels.dtype) == ((5, 4, 4, 1), np.uint8)
+    assert np.array_equal(pixels, to_uint8(images))
+    labelled = Counting(num_classes=3)
+    labelled.sample(range(3), 2, batch_size=2)
+    labelled.sample(range(3), batch_size=2)
+    own = labels_of(range(3), 3).tolist()
+    assert [label for _, label in labelled.batches] == [[2, 2], [2], own[:2], own[2:]]
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"labels": [0]}, {"batch_size": -1}, {"truncation": 2.0}, {"seeds": [0, -1]}, {"seeds": [[1]]}]
+)
+def test_everything_is_checked_before_the_first_batch(arguments: dict[str, Any]) -> None:
+    drawn = Counting()
+    with pytest.raises(UsageError):
+        drawn.sample(**({"seeds": range(3)} | arguments))
+    assert drawn.batches == []
+
+
+def test_a_sampler_that_cannot_draw_says_so() -> None:
+    incomplete = BaseSampler(image_size=4, channels=1, num_classes=0, latent_dim=3, prior="normal")
+    with pytest.raises(NotImplementedError, match="BaseSampler does not say how to draw a batch"):
+        incomplete.sample([0])
+
+
+def test_the_samplers_are_registered_and_both_draw_with_the_same_base() -> None:
+    assert registry.samplers.names() == ["onnx", "torch"]
+    for name in registry.samplers.names():
+        assert issubclass(registry.samplers.get(name), BaseSampler)
+
+
+def test_a_generator_is_drawn_with_where_it_is_and_in_its_precision() -> None:
+    asked = recipe()
+    generator = build_networks(asked)[0].eval().requires_grad_(False).to(torch.bfloat16)
+    drawn = TorchSampler(Model(ModelConfig(asked, "raw", 0, 0.0), generator, None), device=None)
+    assert drawn.device == torch.device("cpu")
+    assert np.abs(drawn.sample(range(4)) - sampler().sample(range(4))).max() < 0.02
+    assert drawn.sample(range(4)).dtype == np.float32
+
+
+class Sampler(Counting):
+    """Takes the place of either, and keeps what it was opened with."""
+
+    def __init__(self, model: Any, **options: Any) -> None:
+        super().__init__()
+        self.opened = model, options
+        self.metadata = types.SimpleNamespace(weights_sha256=sha256_of(__file__))
+
+
+@pytest.fixture
+def _samplers(monkeypatch: pytest.MonkeyPatch) -> None:
+    builtin = dict.fromkeys(("torch", "onnx"), f"{__name__}:Sampler")
+    monkeypatch.setattr(registry.samplers, "_builtin", builtin)
+    monkeypatch.setattr("ganzoo.models.load_model", lambda path: ("loaded", path))
+
+
+@pytest.mark.usefixtures("_samplers")
+@pytest.mark.parametrize(
+    ("kind", "arguments", "opened"),
+    [
+        ("folder", {}, (("loaded", Path("m")), {"device": "auto"})),
+        ("safetensors", {"runtime": "torch", "device": "cpu"}, (("loaded", Path("m")), {"device": "cpu"})),
+        ("onnx", {}, (Path("m"), {"provider": "auto"})),
+        ("onnx", {"runtime": "onnx", "device": "cpu"}, (Path("m"), {"provider": "cpu"})),
+        ("onnx", {"provider": "cuda"}, (Path("m"), {"provider": "cuda"})),
+        ("onnx", {"provider": "cuda", "device": "cuda"}, (Path("m"), {"provider": "cuda"})),
+    ],
+)
+def test_a_model_is_opened_with_the_runtime_that_draws_it(kind: Any, arguments: dict[str, str], opened: Any) -> None:
+    drawn: Any = open_sampler(ModelLocation(Path("m"), kind), **arguments)
+    assert drawn.opened == opened
+
+
+@pytest.mark.usefixtures("_samplers")
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("onnx", {"runtime": "torch"}, "m is an ONNX file, which torch cannot draw"),
+        ("onnx", {"provider": "cuda", "device": "cpu"}, "The device cpu and the provider cuda are two places"),
+        ("folder", {"provider": "cuda"}, r"A provider \(=cuda\) is of ONNX Runtime"),
+        ("folder", {"runtime": "jax"}, "There is no runtime 'jax'"),
+        ("folder", {"runtime": "onnx"}, r"There is no m\.onnx\. Export it first: ganzoo export m --onnx"),
+    ],
+)
+def test_a_runtime_that_cannot_draw_a_model_is_refused(kind: Any, arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        open_sampler(ModelLocation(Path("m"), kind), **arguments)
+
+
+@pytest.mark.usefixtures("_samplers")
+def test_an_exported_file_draws_a_model_only_if_it_has_its_weights(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"")
+    (tmp_path / "generator.safetensors").write_bytes(Path(__file__).read_bytes())
+    drawn: Any = open_sampler(ModelLocation(tmp_path), runtime="onnx")
+    assert drawn.opened == (tmp_path / "model.onnx", {"provider": "auto"})
+    (tmp_path / "generator.safetensors").write_bytes(b"trained on")
+    with pytest.raises(WeightsError, match=r"model\.onnx was exported from other weights than .*Export again"):
+        open_sampler(ModelLocation(tmp_path), runtime="onnx")
+
+
+def test_importing_the_samplers_does_not_import_torch() -> None:
+    code = "import sys, ganzoo.sampling, ganzoo.image_files; print([n for n in ('torch', 'onnx') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

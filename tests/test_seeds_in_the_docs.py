@@ -30,3 +30,10 @@ def test_the_vectors_are_drawn(seed: str, words: str, normal: str, uniform: str)
 def test_the_label_is_the_one_described() -> None:
     word = int(seed_words([9], 4, 1)[0, 0])
     assert labels_of([9], 10).tolist() == [word * 10 >> 32]
+
+
+def test_the_truncated_z_is_drawn() -> None:
+    (row,) = re.findall(r"With psi = 0\.7, .*?seed 1's normal z are\n\n +([-\d. ]+)\n", TEXT, re.DOTALL)
+    expected = [float(number) for number in row.split()]
+    assert len(expected) == 6
+    assert latents([1], 6, "normal", 0.7)[0].tolist() == pytest.approx(expected, abs=6e-7)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import torch
@@ -42,6 +43,13 @@ def _per_layer(value: Any, layers: int, name: str) -> list[int]:
     if len(values) != layers:
         raise ValueError(f"{name} (={values}) must have one entry for each of the {layers} layers")
     return values
+
+
+def _biases(bias: bool | tuple[bool, ...], layers: int, which: str) -> Iterator[bool]:
+    values = [bias] * layers if isinstance(bias, bool) else list(bias)
+    if len(values) != layers:
+        raise ValueError(f"bias (={values}) must have one entry for each of the {layers} layers with weights: {which}")
+    return iter(values)
 
 
 def layer_sizes(image_size: int, kernels: list[int], strides: list[int]) -> list[int]:
@@ -135,7 +143,8 @@ class DCGANGenerator(nn.Module):
         project_norm: batch norm of the projection per "unit" (the authors' code) or per "channel".
         norm_affine: whether batch norm has gain and bias.
         norm_eps: added to the variance.
-        bias: whether linear and convolutional layers have biases.
+        bias: whether linear and convolutional layers have biases: all or none, or one entry for each layer from z on
+            (hidden, projection, transposed convolutions).
         init: see `ganzoo.architectures.layers.initialise`.
 
     Raises:
@@ -159,7 +168,7 @@ class DCGANGenerator(nn.Module):
         project_norm: Literal["unit", "channel"] = "unit",
         norm_affine: bool = True,
         norm_eps: Annotated[float, Field(gt=0)] = 1e-5,
-        bias: bool = False,
+        bias: bool | tuple[bool, ...] = False,
         init: Initialisation = "normal_0.02",
     ) -> None:
         super().__init__()
@@ -171,9 +180,16 @@ class DCGANGenerator(nn.Module):
         self.base = (widths[0], sizes[0], sizes[0])
         self.project_norm_per = project_norm
         sides = (latent_dim, *hidden)
+        biases = _biases(bias, len(hidden) + 1 + len(widths), "hidden, projection, transposed convolutions")
         self.hidden = nn.ModuleList(
             _Dense(
-                into + num_classes, out, norm=norm, affine=norm_affine, eps=norm_eps, activation=activation, bias=bias
+                into + num_classes,
+                out,
+                norm=norm,
+                affine=norm_affine,
+                eps=norm_eps,
+                activation=activation,
+                bias=next(biases),
             )
             for into, out in itertools.pairwise(sides)
         )
@@ -181,10 +197,10 @@ class DCGANGenerator(nn.Module):
         units = math.prod(self.base)
         self.project: nn.Linear | nn.ConvTranspose2d
         if projection == "dense":
-            self.project = nn.Linear(into, units, bias=bias)
+            self.project = nn.Linear(into, units, bias=next(biases))
         else:
             # On one pixel the stride changes nothing but the fan-in, which is what meets in an output: `into`.
-            self.project = nn.ConvTranspose2d(into, widths[0], sizes[0], stride=sizes[0], bias=bias)
+            self.project = nn.ConvTranspose2d(into, widths[0], sizes[0], stride=sizes[0], bias=next(biases))
         self.project_norm: nn.Module = nn.Identity()
         if norm == "batch" and project_norm == "unit":
             self.project_norm = _batch_norm(nn.BatchNorm1d, units, norm_affine, norm_eps)
@@ -194,13 +210,19 @@ class DCGANGenerator(nn.Module):
         layers = []
         for index, out in enumerate(widths[1:]):
             conv = _transposed(
-                widths[index] + num_classes, out, kernels[index], steps[index], sizes[index], sizes[index + 1], bias
+                widths[index] + num_classes,
+                out,
+                kernels[index],
+                steps[index],
+                sizes[index],
+                sizes[index + 1],
+                next(biases),
             )
             after = _batch_norm(nn.BatchNorm2d, out, norm_affine, norm_eps) if norm == "batch" else nn.Identity()
             layers.append(_Layer(conv, after, make_activation(activation)))
         self.layers = nn.ModuleList(layers)
         self.output = _transposed(
-            widths[-1] + num_classes, channels, kernels[-1], steps[-1], sizes[-2], sizes[-1], bias
+            widths[-1] + num_classes, channels, kernels[-1], steps[-1], sizes[-2], sizes[-1], next(biases)
         )
         initialise(self, init, activation_slope(activation))
         if norm == "spectral":
@@ -249,7 +271,8 @@ class DCGANDiscriminator(nn.Module):
         norm_affine: whether batch norm has gain and bias.
         norm_eps: added to the variance.
         dropout: probability after each convolution's activation.
-        bias: whether linear and convolutional layers have biases.
+        bias: whether linear and convolutional layers have biases: all or none, or one entry for each layer from the
+            image on (convolutions, hidden, last layer).
         conditioning: how classes enter: "concat": the one-hot class appended to the input of every layer; "projection":
             the inner product of the class's embedding with the last features, summed over positions (Miyato and Koyama,
             arXiv 1802.05637).
@@ -275,7 +298,7 @@ class DCGANDiscriminator(nn.Module):
         norm_affine: bool = True,
         norm_eps: Annotated[float, Field(gt=0)] = 1e-5,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
-        bias: bool = False,
+        bias: bool | tuple[bool, ...] = False,
         conditioning: Literal["concat", "projection"] = "concat",
         init: Initialisation = "normal_0.02",
     ) -> None:
@@ -288,10 +311,11 @@ class DCGANDiscriminator(nn.Module):
         self.num_classes = num_classes
         self.concat = num_classes > 0 and conditioning == "concat"
         added = num_classes if self.concat else 0
+        biases = _biases(bias, len(widths) + len(hidden) + 1, "convolutions, hidden, last layer")
         layers = []
         for index, (into, out) in enumerate(itertools.pairwise((channels, *widths))):
             kernel = kernels[index]
-            conv = nn.Conv2d(into + added, out, kernel, steps[index], (kernel - 1) // 2, bias=bias)
+            conv = nn.Conv2d(into + added, out, kernel, steps[index], (kernel - 1) // 2, bias=next(biases))
             batch_norm = norm == "batch" and index > 0
             after = _batch_norm(nn.BatchNorm2d, out, norm_affine, norm_eps) if batch_norm else nn.Identity()
             layers.append(_Layer(conv, after, make_activation(activation), dropout))
@@ -299,14 +323,22 @@ class DCGANDiscriminator(nn.Module):
         units = widths[-1] * sizes[-1] ** 2
         sides = (units, *hidden)
         self.hidden = nn.ModuleList(
-            _Dense(into + added, out, norm=norm, affine=norm_affine, eps=norm_eps, activation=activation, bias=bias)
+            _Dense(
+                into + added,
+                out,
+                norm=norm,
+                affine=norm_affine,
+                eps=norm_eps,
+                activation=activation,
+                bias=next(biases),
+            )
             for into, out in itertools.pairwise(sides)
         )
         self.output: nn.Linear | nn.Conv2d
         if head == "conv":
-            self.output = nn.Conv2d(widths[-1] + added, 1, sizes[-1], bias=bias)
+            self.output = nn.Conv2d(widths[-1] + added, 1, sizes[-1], bias=next(biases))
         else:
-            self.output = nn.Linear(sides[-1] + added, 1, bias=bias)
+            self.output = nn.Linear(sides[-1] + added, 1, bias=next(biases))
         self.embedding: nn.Linear | None = None
         if num_classes > 0 and conditioning == "projection":
             self.embedding = nn.Linear(num_classes, sides[-1] if hidden else widths[-1], bias=False)

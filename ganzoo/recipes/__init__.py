@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ganzoo.recipes.files import apply_changes as apply_changes
     from ganzoo.recipes.files import apply_overrides as apply_overrides
     from ganzoo.recipes.files import describe_recipe as describe_recipe
     from ganzoo.recipes.files import list_recipes as list_recipes
@@ -44,6 +45,7 @@ _HOMES = {
     "Recipe": "schema",
     "Schedule": "schema",
     "TrainSection": "schema",
+    "apply_changes": "files",
     "apply_overrides": "files",
     "describe_recipe": "files",
     "list_recipes": "files",
@@ -66,6 +68,7 @@ __all__ = [
     "Recipe",
     "Schedule",
     "TrainSection",
+    "apply_changes",
     "apply_overrides",
     "describe_recipe",
     "list_recipes",

@@ -118,34 +118,69 @@ def apply_overrides(table: Mapping[str, Any], overrides: Iterable[str], where: s
         key = key.strip()
         if not equals or not key:
             raise RecipeError(f"--set {override!r} is not KEY=VALUE.", "For example: --set optimizer.lr=1e-4")
-        *path, last = key.split(".")
-        at: Any = changed
-        for part in path:
-            at = _enter(at, part, key)
-        if isinstance(at, list):
-            at[_index(at, last, key)] = _toml_value(text)
-        else:
-            at[last] = _toml_value(text)
+        _set_entry(changed, key, _toml_value(text), f"--set {key}")
     return changed
 
 
-def _enter(at: Any, part: str, key: str) -> Any:
+def apply_changes(table: Mapping[str, Any], changes: Mapping[str, Any], where: str = "recipe") -> dict[str, Any]:
+    """Return a copy of a recipe's table with entries changed.
+
+    Args:
+        table: as `tomllib` reads it; it is not changed.
+        changes: dotted name → value; a table is laid over the one that is there, anything else takes its place.
+        where: the recipe's name or file, for messages.
+
+    Raises:
+        RecipeError: a path through something that is not a table; values that no recipe can hold.
+    """
+    changed: dict[str, Any] = plain_table(table, where)
+    for key, value in plain_table(changes, where).items():
+        _lay_over(changed, key, value, f"{where}: {key}")
+    return changed
+
+
+def _lay_over(at: dict[str, Any], key: str, value: Any, said: str) -> None:
+    if isinstance(value, dict):
+        for inner, one in value.items():
+            _lay_over(at, f"{key}.{inner}", one, f"{said}.{inner}")
+    else:
+        _set_entry(at, key, value, said)
+
+
+def _set_entry(table: dict[str, Any], key: str, value: Any, said: str) -> None:
+    """Set the entry of a dotted name; tables on the way that are missing are made.
+
+    Args:
+        table: what is changed.
+        key: "optimizer.lr".
+        value: what it becomes.
+        said: what messages begin with.
+    """
+    *path, last = key.split(".")
+    at: Any = table
+    for part in path:
+        at = _enter(at, part, said)
     if isinstance(at, list):
-        inside = at[_index(at, part, key)]
+        at[_index(at, last, said)] = value
+    else:
+        at[last] = value
+
+
+def _enter(at: Any, part: str, said: str) -> Any:
+    if isinstance(at, list):
+        inside = at[_index(at, part, said)]
     elif part in at or not part.isdecimal():
         inside = at.setdefault(part, {})
     else:
-        raise RecipeError(
-            f"--set {key}: there is no entry {part} yet.", "--set 'penalty=[{weight=10}]' sets all of them."
-        )
+        raise RecipeError(f"{said}: there is no entry {part} yet.", "--set 'penalty=[{weight=10}]' sets all of them.")
     if not isinstance(inside, dict | list):
-        raise RecipeError(f"--set {key}: {part!r} is a value, not a table.")
+        raise RecipeError(f"{said}: {part!r} is a value, not a table.")
     return inside
 
 
-def _index(entries: list[Any], part: str, key: str) -> int:
+def _index(entries: list[Any], part: str, said: str) -> int:
     if not (part.isascii() and part.isdecimal() and len(part) < 10 and int(part) < len(entries)):
-        raise RecipeError(f"--set {key}: {part!r} is none of the {len(entries)} entries, which are numbered from 0.")
+        raise RecipeError(f"{said}: {part!r} is none of the {len(entries)} entries, which are numbered from 0.")
     return int(part)
 
 

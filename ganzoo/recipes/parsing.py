@@ -7,10 +7,11 @@ own.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, create_model
@@ -88,14 +89,29 @@ def options_model(factory: Callable[..., Any], given: Iterable[str], kind: str) 
             raise PluginError(f"{title} has an argument {name!r} that no recipe can hold.", "Give it a public name.")
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[name] = (hints.get(name, Any), default)
+    try:
+        return _make_model(fields)
+    except (PydanticUserError, NameError, TypeError) as error:
+        name, reason = next(_that_cannot_be(fields), ("?", str(error)))
+        raise PluginError(
+            f"{title} has an argument {name!r} that no recipe can hold: {reason.splitlines()[0].rstrip('.')}.",
+            "Use numbers, text, true and false, lists and tables of them.",
+        ) from error
+
+
+def _that_cannot_be(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each field of which no schema can be made, and the reason."""
+    for name, field in fields.items():
         try:
-            _make_model({name: fields[name]})
+            _make_model({name: field})
         except (PydanticUserError, NameError, TypeError) as error:
-            raise PluginError(
-                f"{title} has an argument {name!r} that no recipe can hold: {str(error).splitlines()[0].rstrip('.')}.",
-                "Use numbers, text, true and false, lists and tables of them.",
-            ) from error
-    return _make_model(fields)
+            yield name, str(error)
+
+
+@functools.cache
+def _options_model(factory: Callable[..., Any], given: frozenset[str], kind: str) -> type[BaseModel]:
+    """Return `options_model`, which takes a hundredth of a second, at once for what was asked for before."""
+    return options_model(factory, given, kind)
 
 
 def _make_model(fields: dict[str, Any]) -> type[BaseModel]:
@@ -112,7 +128,7 @@ def _resolve(
     section: ComponentT, known: registry.Registry[Any], given: set[str], where: str, path: tuple[str | int, ...]
 ) -> ComponentT:
     """Return a component with its options checked against the signature and their defaults filled in."""
-    schema = options_model(known.get(section.name), given | set(type(section).model_fields), known.kind)
+    schema = _options_model(known.get(section.name), frozenset(given | set(type(section).model_fields)), known.kind)
     options = validate(schema, section.options, where, path, also=type(section).model_fields)
     own = {key: getattr(section, key) for key in type(section).model_fields}
     return typing.cast(ComponentT, type(section).model_construct(**own, **options.model_dump()))

@@ -89,7 +89,7 @@ class _Request:
         precision: as it is settled for this run.
         data: what `open_pack` is given.
         other_data: whether an existing run was asked to go on with data of another name.
-        init: the model folder to begin with.
+        init: the model folder or weights file to begin with.
         epochs: the length in epochs, until it is settled.
     """
 
@@ -148,7 +148,7 @@ def train(
         runs: where numbered run folders are made.
         kimg, epochs, steps: length of the training, at most one of them; by default the recipe's.
         overrides: changes of the recipe like "optimizer.lr=1e-4".
-        init: a model whose weights to begin with.
+        init: a reference to a model whose weights to begin with, as `ganzoo.references` reads it.
         device: "auto", "cpu", "cuda", "cuda:1".
         precision: "auto", "fp32" or "bf16" in place of the recipe's.
         seed: in place of the recipe's.
@@ -279,7 +279,7 @@ def _resolve(
         precision=choose_precision(existing.facts.precision if existing else settled.train.precision, chosen),
         data=data if data is not None else settled.data.source,
         other_data=existing is not None and (data is not None or source != existing.recipe.data.source),
-        init=resolve_model(init).path if init is not None else None,
+        init=_weights_of(init) if init is not None else None,
         epochs=epochs,
     )
     if data is None and settled.data.source == FROM_PYTHON:
@@ -292,6 +292,17 @@ def _resolve(
     elif path is not None:
         check_new(path)
     return asked
+
+
+def _weights_of(init: str | os.PathLike[str]) -> Path:
+    """Return the model folder or weights file of the model that a training shall begin with."""
+    location = resolve_model(init)
+    if location.kind == "onnx":
+        raise UsageError(
+            f"{location.path} is an ONNX file, which no training can begin with.",
+            "Name the model that it was exported from.",
+        )
+    return location.path
 
 
 def _check_lengths(kimg: float | None, epochs: float | None, steps: int | None) -> None:

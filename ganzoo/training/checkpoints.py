@@ -11,6 +11,7 @@ manifest's sha256 is passed over.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -21,14 +22,17 @@ from typing import Any
 import torch
 
 from ganzoo.errors import CheckpointError, WeightsError
-from ganzoo.files import atomic_folder, sha256_of
-from ganzoo.tensors import load_strictly, read_tensors, save_tensors
+from ganzoo.files import atomic_folder
+from ganzoo.reading import open_ordinary
+from ganzoo.strict_json import read_json
+from ganzoo.tensors import check_same_tensors, load_strictly, read_tensors, save_tensors
 from ganzoo.training.optimizers import load_optimizer_tensors, optimizer_tensors
 from ganzoo.training.run import quoted
 from ganzoo.training.step import Step
 
 SCHEMA_VERSION = 1
 _TENSORS, _COUNTERS, _MANIFEST = "state.safetensors", "state.json", "manifest.json"
+_MAX_JSON_BYTES = 64 << 10  # of counters and manifest, which have a few hundred
 
 
 @dataclass(frozen=True)
@@ -69,21 +73,24 @@ def load_state_tensors(step: Step, tensors: Mapping[str, torch.Tensor], where: s
     for key, tensor in tensors.items():
         group, _, name = key.partition("/")
         groups.setdefault(group, {})[name] = tensor
-    load_strictly(step.generator, groups.get("generator", {}), where)
-    load_strictly(step.discriminator, groups.get("discriminator", {}), where)
-    if step.ema is not None:
-        load_strictly(step.ema.network, groups.get("ema", {}), where)
-    for network in ("generator", "discriminator"):
-        entries = groups.get(f"optimizer.{network}", {})
+    networks = {"generator": step.generator, "discriminator": step.discriminator}
+    averages = {"ema": step.ema.network} if step.ema is not None else {}
+    optimizers = {f"optimizer.{name}": name for name in networks}
+    if unknown := sorted(groups.keys() - {*networks, *averages, *optimizers, "statistics"}):
+        raise WeightsError(f"{where} holds what the run does not have: {', '.join(unknown)[:200]}.")
+    for group, network in (networks | averages).items():
+        load_strictly(network, groups.get(group, {}), f"{where}: {group}")
+    for group, name in optimizers.items():
         try:
-            load_optimizer_tensors(step.optimizers[network], getattr(step, network), entries)
+            load_optimizer_tensors(step.optimizers[name], networks[name], groups.get(group, {}))
         except (KeyError, RuntimeError) as error:
-            raise WeightsError(f"{where} does not fit the optimiser of the {network}: {error}.") from error
-    for name, tensor in step.statistics.state().items():
-        saved = groups.get("statistics", {}).get(name)
-        if saved is None or saved.shape != tensor.shape:
-            raise WeightsError(f"{where} lacks the statistics.")
-        tensor.copy_(saved)
+            reason = f"{error.args[0]} is none of its parameters" if isinstance(error, KeyError) else error
+            raise WeightsError(f"{where} does not fit the optimiser of the {name}: {reason}.") from error
+    statistics = step.statistics.state()
+    saved = groups.get("statistics", {})
+    check_same_tensors(statistics, saved, f"{where}: statistics")
+    for name, tensor in statistics.items():
+        tensor.copy_(saved[name])
 
 
 def first_not_finite(step: Step) -> str | None:
@@ -123,7 +130,7 @@ def save_checkpoint(run: Path, step: Step, counters: Counters, keep: int) -> tup
         if free < needed:
             raise _no_room(target, needed, f"{free / 1e6:.0f} MB are free")
         with atomic_folder(target, replace=True) as folder:  # what is there was passed over, for it is not whole
-            save_tensors(folder / _TENSORS, tensors, {"schema_version": SCHEMA_VERSION})
+            save_tensors(folder / _TENSORS, tensors, {"schema_version": SCHEMA_VERSION}, digest=False)
             text = json.dumps({"schema_version": SCHEMA_VERSION, **asdict(counters)}, indent=2, sort_keys=True)
             (folder / _COUNTERS).write_text(text + "\n", encoding="utf-8")
             files = {name: _fingerprint(folder / name) for name in (_TENSORS, _COUNTERS)}
@@ -163,16 +170,45 @@ def load_checkpoint(folder: Path, step: Step) -> Counters:
         CheckpointError: it was written by a newer ganzoo, or does not fit the step.
     """
     try:
-        fields = json.loads((folder / _COUNTERS).read_text(encoding="utf-8"))
-        version = fields.pop("schema_version")
-        if version > SCHEMA_VERSION:
-            raise CheckpointError(
-                f"{folder}: schema_version = {version} is newer than this ganzoo knows.", "Update ganzoo."
-            )
+        counters = _read_counters(folder / _COUNTERS)
         load_state_tensors(step, read_tensors(folder / _TENSORS)[0], str(folder))
-        return Counters(**fields)
-    except (WeightsError, OSError, ValueError, KeyError, TypeError) as error:
+    except (WeightsError, OSError, ValueError) as error:
         raise CheckpointError(f"The checkpoint {folder} does not fit the run: {error}") from error
+    return counters
+
+
+def _read_counters(path: Path) -> Counters:
+    """Return the counters of a checkpoint.
+
+    Raises:
+        CheckpointError: they were written by a newer ganzoo.
+        ValueError: they are not what they should be.
+    """
+    fields = read_json(path, _MAX_JSON_BYTES)
+    if not isinstance(fields, dict) or type(version := fields.get("schema_version")) is not int:
+        raise ValueError(f"{path.name} has no schema_version")
+    if version > SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{path.parent}: schema_version = {version} is newer than this ganzoo knows.", "Update ganzoo."
+        )
+    if fields.keys() != {"schema_version", "step", "seconds", "alarms"}:
+        raise ValueError(f"{path.name} holds {', '.join(sorted(fields))[:200]}")
+    step, seconds, alarms = fields["step"], fields["seconds"], fields["alarms"]
+    well = (
+        type(step) is int
+        and 0 <= step < 1 << 62
+        and _is_number(seconds)
+        and seconds >= 0
+        and isinstance(alarms, dict)
+        and all(_is_number(value) for value in alarms.values())
+    )
+    if not well:
+        raise ValueError(f"{path.name}: step, seconds or alarms is not what it should be")
+    return Counters(step, seconds, alarms)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
 
 
 def remove_dead_writes(run: Path) -> None:
@@ -192,17 +228,22 @@ def steps_of(run: Path) -> list[int]:
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
-    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+    with open_ordinary(path) as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
 
 
 def _what_is_wrong(folder: Path) -> str | None:
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / _MANIFEST, _MAX_JSON_BYTES)
+        if not isinstance(manifest, dict):
+            return f"{_MANIFEST} is no manifest"
         for name in (_TENSORS, _COUNTERS):
-            if _fingerprint(folder / name) != manifest[name]:
+            if _fingerprint(folder / name) != manifest.get(name):
                 return f"{name} is not what its manifest says"
     except FileNotFoundError as error:
         return f"it has no {Path(error.filename).name}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    except OSError as error:
+        return f"{Path(error.filename or folder).name} cannot be read: {error.strerror or type(error).__name__}"
+    except ValueError as error:
+        return f"{_MANIFEST} is damaged: {error}"
     return None

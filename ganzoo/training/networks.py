@@ -10,7 +10,7 @@ from torch import nn
 
 from ganzoo.building import build_discriminator, build_generator
 from ganzoo.devices import Precision, seed_generators
-from ganzoo.models import DISCRIMINATOR, load_model
+from ganzoo.models import load_model
 from ganzoo.randomness import Stream, words
 from ganzoo.recipes import Recipe
 from ganzoo.tensors import load_strictly
@@ -22,7 +22,7 @@ def build_networks(recipe: Recipe, init: Path | None = None) -> tuple[nn.Module,
 
     Args:
         recipe: what is trained.
-        init: a model folder whose weights to begin with: its generator's, and its discriminator's if it has one.
+        init: a model folder or weights file to begin with: its generator, and its discriminator if it has one.
 
     Raises:
         WeightsError: the model's weights do not fit the recipe's networks.
@@ -35,7 +35,7 @@ def build_networks(recipe: Recipe, init: Path | None = None) -> tuple[nn.Module,
         model = load_model(init)
         load_strictly(generator, model.generator.state_dict(), str(init))
         if model.discriminator is not None:
-            load_strictly(discriminator, model.discriminator.state_dict(), str(init / DISCRIMINATOR))
+            load_strictly(discriminator, model.discriminator.state_dict(), f"The discriminator of {init}")
     return generator, discriminator
 
 

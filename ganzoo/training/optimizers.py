@@ -86,10 +86,12 @@ def load_optimizer_tensors(
     for key, value in tensors.items():
         name, _, entry = key.rpartition("/")
         parameter = parameters[name]
+        if entry != "step" and value.shape != parameter.shape:
+            raise RuntimeError(f"{key} has shape {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
+        if not value.is_floating_point() or (entry == "step" and value.dim()):
+            raise RuntimeError(f"{key} is {value.dtype} of shape {tuple(value.shape)}")
         # `step` stays where it was saved; moments take their parameter's layout, as the optimiser itself makes them.
-        if value.dim():
-            if value.shape != parameter.shape:
-                raise RuntimeError(f"{key} has shape {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
+        if entry != "step":
             value = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(value)
         optimizer.state[parameter][entry] = value.to(parameter.device)
         entries.setdefault(name, set()).add(entry)

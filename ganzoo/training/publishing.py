@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ganzoo.card import model_card
 from ganzoo.data import Pack
 from ganzoo.files import atomic_folder
-from ganzoo.models import ModelConfig, load_model, published_recipe, save_model
-from ganzoo.pictures import diversity, grid, save_curves, save_evolution, save_png, to_uint8
+from ganzoo.models import ModelConfig, load_model, published_recipe, save_companions, save_model
+from ganzoo.pictures import diversity, grid, save_curves, save_evolution, save_png
 from ganzoo.randomness import Stream
-from ganzoo.sampling import TorchSampler
-from ganzoo.training.card import model_card
 from ganzoo.training.ema import estimate_batch_statistics
 from ganzoo.training.feeder import fixed_latents, in_batches
 from ganzoo.training.reporters import read_metrics
@@ -103,16 +102,14 @@ def write_model(run: Run, step: Step, done: int, kimg: float, classes: tuple[str
     )
     rows = [row for row in read_metrics(run.metrics) if row["event"] == "tick"]
     statistics = rows[-1]["statistics"] if rows else {}
-    num_classes = run.recipe.data.num_classes
     with atomic_folder(run.model, replace=True) as folder:
         save_model(folder, config, standing_generator(step), step.discriminator)
-        metrics = {"schema_version": 1, "step": done, "kimg": kimg, "training": statistics}
-        (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        sampler = TorchSampler(load_model(folder), device=str(step.device))
-        seeds = np.arange(SNAPSHOT_IMAGES)
-        images = to_uint8(sampler.sample(seeds, labels=seeds % num_classes if num_classes else None))
-        save_png(grid(images), folder / "samples.png")
-        (folder / "README.md").write_text(model_card(config, statistics), encoding="utf-8")
+        model = replace(
+            load_model(folder, step.device),
+            card=model_card(config, statistics),
+            metrics={"schema_version": 1, "step": done, "kimg": kimg, "training": statistics},
+        )
+        save_companions(folder, model)
 
 
 def data_diversity(pack: Pack) -> float:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from ganzoo.cli.main import root
 
-from ganzoo import registry
+from ganzoo import registry, weights
 from ganzoo.recipes import describe_recipe, list_recipes
+from ganzoo.weights import PublishedFile, PublishedModel
 
 
 @pytest.fixture
@@ -90,11 +92,91 @@ def test_what_is_broken_is_listed_with_the_reason_and_breaks_nothing(kind: str, 
     assert any("broken: The" in line for line in listed("--kind", kind))
 
 
-def test_listing_recipes_does_not_import_torch() -> None:
+@pytest.mark.parametrize("arguments", ["'list'", "'list', '--pretrained'"])
+def test_listing_does_not_import_torch(arguments: str) -> None:
     import subprocess
     import sys
 
-    script = "import sys\nfrom ganzoo.cli.main import root\ntry: root.main(['list'])\nexcept SystemExit: pass\n"
+    script = f"import sys\nfrom ganzoo.cli.main import root\ntry: root.main([{arguments}])\nexcept SystemExit: pass\n"
     script += "print('torch' in sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, encoding="utf-8")
-    assert done.stderr.strip() == "False"
+    assert done.stderr.splitlines()[-1] == "False"
+
+
+# ---------------------------------------------------------------------------------------------------- --pretrained
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three models with published weights, of which one lies in the cache."""
+    monkeypatch.setenv("GANZOO_HOME", str(tmp_path / "home"))
+    config = b'{"recipe": {"data": {"image_size": 48, "channels": 1}}}'
+    files = {
+        "config.json": PublishedFile("0" * 64, len(config)),
+        "generator.safetensors": PublishedFile("1" * 64, 3 << 20),
+    }
+
+    def model(name: str, recipe: str, **more: Any) -> PublishedModel:
+        return PublishedModel(name, recipe, "CC0-1.0", f"data of {name}", "2.10.0", files, **more)
+
+    known = {
+        "far": model("far", "dcgan-mnist-cond", urls=("https://example.org/far",)),
+        "near": model("near", "dcgan-lsun", urls=("https://example.org/near",)),
+        "lost": model("lost", "dcgan-lsun", packaged=True),
+    }
+    monkeypatch.setattr(weights, "FOLDER", tmp_path / "package")
+    monkeypatch.setattr(weights, "published_models", lambda: known)
+    near = weights.cached_folder(known["near"])
+    near.mkdir(parents=True)
+    (near / "config.json").write_bytes(config)
+    (near / "generator.safetensors").write_bytes(bytes(3 << 20))
+
+
+@pytest.mark.usefixtures("zoo")
+def test_models_with_published_weights_are_listed_with_what_matters() -> None:
+    header, *rows = [line.split("  ") for line in listed("--pretrained")]
+    cells = [[cell.strip() for cell in row if cell.strip()] for row in (header, *rows)]
+    assert cells == [
+        ["model", "images", "trained on", "licence", "size", "where"],
+        ["far", "28×28 grey, 10 classes", "data of far", "CC0-1.0", "3.0 MiB", "to be fetched"],
+        ["lost", "64×64 RGB", "data of lost", "CC0-1.0", "3.0 MiB", "damaged: install ganzoo again"],
+        ["near", "48×48 grey", "data of near", "CC0-1.0", "3.0 MiB", "in the cache"],
+    ]
+
+
+@pytest.mark.usefixtures("zoo")
+def test_models_with_published_weights_as_json() -> None:
+    value = json.loads("\n".join(listed("--pretrained", "near", "--json")))
+    assert value["kind"] == "pretrained"
+    assert value["entries"] == [
+        {
+            "name": "near",
+            "recipe": "dcgan-lsun",
+            "images": "48×48 grey",
+            "data": "data of near",
+            "licence": "CC0-1.0",
+            "bytes": (3 << 20) + 55,
+            "place": "cached",
+        }
+    ]
+
+
+@pytest.mark.usefixtures("zoo")
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["nearr"], 1, "No model with published weights is named like 'nearr'. Did you mean 'near'"),
+        (["--kind", "objective"], 2, "--pretrained lists models, so it cannot be given with --kind objective"),
+    ],
+)
+def test_what_cannot_be_listed_is_told_in_a_line(arguments: list[str], code: int, said: str) -> None:
+    done = CliRunner().invoke(root, ["list", "--pretrained", *arguments])
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert said in done.stderr
+
+
+def test_an_empty_zoo_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "published_models", dict)
+    done = CliRunner().invoke(root, ["list", "--pretrained"])
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == "There is no model with published weights.\n"

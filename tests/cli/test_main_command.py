@@ -175,7 +175,9 @@ def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_python_m_ganzoo_works_and_fails_as_the_command_does() -> None:
     done = run("show", "dcgan-digit")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("ganzoo: error: There is no recipe named 'dcgan-digit'. Did you mean 'dcgan-digits'")
+    assert done.stderr.startswith(
+        "ganzoo: error: There is no recipe or model named 'dcgan-digit'. Did you mean 'dcgan-digits'"
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes break otherwise there")

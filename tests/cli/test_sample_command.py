@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from ganzoo.cli.main import root
 from ganzoo.cli.sample import parse_labels
 from PIL import Image
 
+from ganzoo import weights
 from ganzoo.errors import UsageError
 from ganzoo.models import load_model
 from ganzoo.pictures import to_uint8
@@ -100,8 +104,15 @@ def test_json_is_the_only_thing_on_standard_output(model: Make) -> None:
         (["--labels", "0"], "This model knows no classes"),
         (["--batch-size", "0"], "Invalid value for '--batch-size'"),
         (["--device", "tpu"], "'tpu' is none of auto, cpu, cuda, cuda:N"),
-        (["nowhere"], "There is no run or model folder nowhere"),
-        (["dcgan-digits"], "The recipe 'dcgan-digits' has no published weights"),
+        (["nowhere"], "There is no model 'nowhere': no zoo name, run or model folder, or file"),
+        (["no/where"], "Write hf-hub:no/where for the Hub, ./no/where for a path"),
+        (["weights.pt"], "There is no file 'weights.pt' here"),
+        (["--truncation", "0"], "Invalid value for '--truncation'"),
+        (["--truncation", "1.5"], "Invalid value for '--truncation'"),
+        (["--runtime", "numpy"], "Invalid value for '--runtime'"),
+        (["--provider", "cuda"], "A provider (=cuda) is of ONNX Runtime. Use --runtime onnx"),
+        (["--runtime", "onnx"], "model.onnx. Export it first: ganzoo export"),
+        (["dcgan-lsun"], "The recipe 'dcgan-lsun' has no published weights"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line_and_writes_nothing(model: Make, arguments: list[str], said: str) -> None:
@@ -129,16 +140,16 @@ def test_without_any_run_it_says_what_to_do() -> None:
 
 def test_an_interruption_leaves_no_file(model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     model()
-    draw = TorchSampler.sample
+    draw = TorchSampler._draw
     calls: list[int] = []
 
-    def interrupted(self: TorchSampler, seeds: object, labels: object = None, batch_size: int = 64) -> object:
+    def interrupted(self: TorchSampler, z: Any, label: Any) -> Any:
         calls.append(1)
         if len(calls) > 2:
             raise KeyboardInterrupt
-        return draw(self, seeds, labels, batch_size)  # type: ignore[arg-type]
+        return draw(self, z, label)
 
-    monkeypatch.setattr(TorchSampler, "sample", interrupted)
+    monkeypatch.setattr(TorchSampler, "_draw", interrupted)
     before = sorted(Path.cwd().iterdir())
     done = CliRunner().invoke(root, ["sample", "--out", "a.zip", "--batch-size", "8"])
     assert done.exit_code == 1
@@ -156,3 +167,70 @@ def test_a_range_of_labels_that_runs_backwards_is_refused() -> None:
     assert parse_labels("2-4, 0", 10).tolist() == [2, 3, 4, 0]
     with pytest.raises(UsageError, match="runs backwards"):
         parse_labels("4-2", 10)
+
+
+def test_truncation_is_the_samplers(model: Make) -> None:
+    run = model()
+    expected = to_uint8(TorchSampler(load_model(run / "model"), device="cpu").sample(range(3), truncation=0.25))
+    done = sample(run, "--seeds", "0-2", "--out", "a.npz", "--truncation", "0.25", "--json")
+    assert json.loads(done.stdout)["truncation"] == 0.25
+    with np.load("a.npz") as arrays:
+        assert np.array_equal(arrays["images"], expected)
+
+
+def test_a_weights_file_is_a_model(model: Make) -> None:
+    run = model()
+    sample(run, "--seeds", "0-2", "--out", "run.npz")
+    sample(run / "model" / "generator.safetensors", "--seeds", "0-2", "--out", "file.npz")
+    assert Path("file.npz").read_bytes() == Path("run.npz").read_bytes()
+
+
+def test_a_zoo_name_wins_over_a_folder_and_it_is_said(model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = model()
+    monkeypatch.setattr(weights, "published_models", lambda: {"mine": None})
+    monkeypatch.setattr(weights, "fetch_published", lambda name, **_: run / "model")
+    Path("mine").mkdir()
+    done = sample("mine", "--seeds", "0", "--json")
+    assert "Using the zoo's model mine; what is called so here is ./mine." in done.stderr
+    assert json.loads(done.stdout)["model"] == str(run / "model")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with three classes and its export beside it."""
+    from ganzoo.export import export_onnx
+
+    from ganzoo.zoo import create_model
+
+    small = {"data": {"image_size": 8, "num_classes": 3}, "generator": {"widths": [8], "latent_dim": 4}}
+    made = create_model("dcgan-digits", discriminator={"widths": [8]}, **small)
+    folder = made.save(tmp_path_factory.mktemp("exported") / "model")
+    export_onnx(load_model(folder), folder / "model.onnx")
+    return folder
+
+
+def test_an_onnx_file_draws_the_same_pixels_without_torch(exported: Path) -> None:
+    sample(exported, "--seeds", "4-9", "--out", "torch.npz", "--truncation", "0.7")
+    script = (
+        "import sys; from ganzoo.cli.main import root\n"
+        "try: root.main(['sample', sys.argv[1], '--seeds', '4-9', '--out', 'onnx.npz', '--truncation', '0.7'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "print([name for name in ('torch', 'onnx', 'pydantic', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, exported / "model.onnx"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["onnx.npz", "[]"]
+    with np.load("torch.npz") as first, np.load("onnx.npz") as second:
+        assert np.array_equal(first["labels"], second["labels"])
+        assert np.abs(first["images"].astype(int) - second["images"]).max() <= 1
+
+
+def test_the_runtime_of_a_model_folder_can_be_chosen(exported: Path) -> None:
+    for runtime, provider in (("auto", "auto"), ("onnx", "cpu"), ("onnx", "auto")):
+        sample(exported, "--runtime", runtime, "--provider", provider, "--seeds", "0-7", "--out", f"{runtime}.png")
+    with Image.open("auto.png") as first, Image.open("onnx.png") as second:
+        assert np.abs(np.asarray(first).astype(int) - np.asarray(second)).max() <= 1
+    done = CliRunner().invoke(root, ["sample", str(exported / "model.onnx"), "--runtime", "torch"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "is an ONNX file, which torch cannot draw. Leave out --runtime torch." in done.stderr

@@ -187,6 +187,19 @@ def test_packing_shows_how_far_it_is(screen: Callable[..., Console], clock: Cloc
         reporter.close()
 
 
+def test_fetching_shows_how_far_it_is(screen: Callable[..., Console], clock: Clock) -> None:
+    for terminal in (True, False):
+        console = screen(terminal=terminal)
+        reporter = TerminalReporter(console, clock=clock)
+        reporter.fetching(1 << 20, 3 << 20)
+        clock.now += PLAIN_SECONDS
+        reporter.fetching(2 << 20, 3 << 20)
+        line = render(written(console))[-1]
+        assert line.endswith("fetching 2.0 MiB of 3.0 MiB")
+        assert line.startswith("━" if terminal else "fetching")
+        reporter.close()
+
+
 def test_signs_fall_back_to_ascii(screen: Callable[..., Console], clock: Clock) -> None:
     console = screen(terminal=True, encoding="ascii")
     with TerminalReporter(console, clock=clock) as reporter:

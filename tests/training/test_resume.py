@@ -84,8 +84,8 @@ CHILD = textwrap.dedent(
 
     if how == "half-written":
         save = checkpoints.save_tensors
-        def save_half(path, tensors, metadata):
-            save(path, tensors, metadata)
+        def save_half(path, tensors, metadata, **options):
+            save(path, tensors, metadata, **options)
             if f"-{int(at):08d}." in str(path.parent.name):
                 content = path.read_bytes()
                 path.write_bytes(content[: len(content) // 2])

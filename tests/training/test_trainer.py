@@ -36,13 +36,14 @@ from tiny_runs import (
 
 import ganzoo
 from ganzoo.errors import DataError, InterruptedTraining, NotFiniteError, RecipeError, UsageError, WeightsError
-from ganzoo.models import load_model
+from ganzoo.models import load_model, weights_sha256
 from ganzoo.objectives.adversarial import NonSaturating
 from ganzoo.sampling import TorchSampler
 from ganzoo.tensors import read_tensors
 from ganzoo.training import publishing, trainer
 from ganzoo.training.checkpoints import find_checkpoint, state_tensors
 from ganzoo.training.events import Alarm, Checkpoint, Ended, Event, Progress, Samples, Started, Tick
+from ganzoo.training.run import open_run
 from ganzoo.training.step import Step
 
 ROOT = Path(__file__).parents[2]
@@ -648,6 +649,30 @@ def test_init_without_a_discriminator_takes_a_new_one(finished: Path, tmp_path: 
     state, plain = first_state(tmp_path / "run"), first_state(tmp_path / "plain")
     assert all(torch.equal(state[name], plain[name]) for name in state if name.startswith("discriminator/"))
     assert not all(torch.equal(state[name], plain[name]) for name in state if name.startswith("generator/"))
+
+
+def test_init_takes_a_weights_file_and_what_the_zoo_has(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = finished / "model/generator.safetensors"
+    monkeypatch.setattr("ganzoo.weights.published_models", lambda: {"tiny-in-the-zoo": None})
+    monkeypatch.setattr("ganzoo.weights.fetch_published", lambda name, **_: finished / "model")
+    train(table(), tmp_path / "file", init=generator, steps=2)
+    train(table(), tmp_path / "zoo", init="tiny-in-the-zoo", steps=2)
+    weights = load_model(finished / "model").generator.state_dict()
+    for run in ("file", "zoo"):
+        state = first_state(tmp_path / run)
+        assert all(torch.equal(state[f"generator/{name}"], value) for name, value in weights.items())
+    assert train(table(), tmp_path / "file", init=generator, steps=3).step == 3
+    assert open_run(tmp_path / "file").facts.init == {"model": str(generator), "sha256": weights_sha256(generator)}
+
+
+def test_init_of_what_has_no_weights_for_torch_is_refused(tmp_path: Path) -> None:
+    for name, message in (("model.onnx", "is an ONNX file, which no training can begin with"), ("a.pt", "convert")):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(ganzoo.GanzooError, match=message):
+            train(table(), None, init=tmp_path / name, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_init_of_weights_that_do_not_fit_is_refused_before_there_is_a_run(finished: Path, tmp_path: Path) -> None:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import hashlib
 import os
-import urllib.error
-import urllib.request
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganzoo.errors import MissingDataError
-from ganzoo.files import cache_home, flush_to_disk, temporary_sibling
+from ganzoo.errors import DownloadError, MissingDataError
+from ganzoo.fetching import Expected, fetch_expected, file_address, offline
+from ganzoo.files import cache_home
 
-_BLOCK = 1 << 20
-_TIMEOUT_SECONDS = 30
+__all__ = ["RemoteFile", "data_folders", "download_folder", "fetch", "offline"]
 
 
 def data_folders() -> list[Path]:
@@ -33,11 +27,6 @@ def data_folders() -> list[Path]:
 def download_folder() -> Path:
     """Return the folder into which data are fetched; it may not exist yet."""
     return cache_home() / "data"
-
-
-def offline() -> bool:
-    """Return whether nothing may be fetched (`GANZOO_OFFLINE`, default 0)."""
-    return os.environ.get("GANZOO_OFFLINE", "0") not in ("", "0")
 
 
 @dataclass(frozen=True)
@@ -67,52 +56,12 @@ def fetch(file: RemoteFile, mirrors: Sequence[str], folder: Path) -> Path:
         folder: where it is kept.
 
     Raises:
-        MissingDataError: nothing may be fetched, or no mirror gives it. No partial file stays.
+        MissingDataError: nothing may be fetched, no mirror gives it, or it cannot be written. No partial file stays.
     """
-    target = folder / file.name
-    if target.is_file():
-        return target
-    if offline():
-        raise MissingDataError(f"{file.name} is not on this machine, and GANZOO_OFFLINE=1 forbids fetching it.")
-    folder.mkdir(parents=True, exist_ok=True)
-    failures = []
-    for mirror in mirrors:
-        partial = temporary_sibling(target)
-        try:
-            _download(mirror + file.name, partial, file.size)
-            _check(partial, file)
-            partial.replace(target)
-        except (OSError, ValueError, EOFError, zlib.error) as error:
-            failures.append(f"{mirror}: {getattr(error, 'reason', None) or error}")
-        else:
-            return target
-        finally:
-            partial.unlink(missing_ok=True)
-    raise MissingDataError(f"{file.name} cannot be fetched ({'; '.join(failures)}).")
-
-
-def _download(address: str, path: Path, most: int) -> None:
-    request = urllib.request.Request(address, headers={"User-Agent": "ganzoo"})
+    expected = Expected(file.size, file.digest, exact=False, unpacked=file.unpacked)
+    addresses = [file_address(mirror, file.name) for mirror in mirrors]
+    lock = folder.with_name(f".{folder.name}.lock")
     try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise
-    with contextlib.closing(response), path.open("wb") as file:
-        received = 0
-        while block := response.read(_BLOCK):
-            received += len(block)
-            if received > most:
-                raise ValueError(f"more than the {most:,} bytes expected")
-            file.write(block)
-        flush_to_disk(file)
-
-
-def _check(path: Path, file: RemoteFile) -> None:
-    kind, _, expected = file.digest.partition(":")
-    digest = hashlib.new(kind, usedforsecurity=False)
-    with gzip.open(path) if file.unpacked else path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != expected:
-        raise ValueError(f"its {kind} is {digest.hexdigest()}, not {expected}")
+        return fetch_expected(addresses, folder / file.name, expected, there=Path.is_file, lock=lock)
+    except DownloadError as error:
+        raise MissingDataError(error.message, error.remedy) from error
