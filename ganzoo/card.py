@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from ganzoo.card_header import card_header
 from ganzoo.errors import WeightsError
 from ganzoo.model_config import CARD, CONFIG, DISCRIMINATOR, GENERATOR, METRICS, SAMPLES
 
@@ -23,24 +24,6 @@ if TYPE_CHECKING:
 
 PLACEHOLDER = "PATH-OF-THIS-FOLDER"
 """How a card calls its own model where nobody has published it yet."""
-
-# fmt: off
-HUB_LICENCES = frozenset((
-    "afl-3.0", "agpl-3.0", "apache-2.0", "artistic-2.0", "bsd", "bsd-2-clause", "bsd-3-clause",
-    "bsd-3-clause-clear", "bsl-1.0", "c-uda", "cc", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0",
-    "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0",
-    "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc0-1.0",
-    "cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0", "creativeml-openrail-m", "ecl-2.0", "epl-1.0",
-    "epl-2.0", "etalab-2.0", "eupl-1.1", "gfdl", "gpl", "gpl-2.0", "gpl-3.0", "isc", "lgpl", "lgpl-2.1", "lgpl-3.0",
-    "lppl-1.3c", "mit", "mpl-2.0", "ms-pl", "ncsa", "odbl", "odc-by", "ofl-1.1", "openrail", "osl-3.0", "pddl",
-    "postgresql", "unlicense", "unknown", "wtfpl", "zlib",
-))
-# fmt: on
-"""The licences that the Hub knows by name (huggingface.co/docs/hub/repositories-licenses), those made for language
-models left out; any other goes as `other` with its name."""
-
-_HUB_DATASETS = {"cifar10": "uoft-cs/cifar10", "mnist": "ylecun/mnist"}
-"""Sources that the Hub has, too, and under what name there."""
 
 _SHOWN_CLASSES = 20
 _LINE = 200  # characters of others' text that a table shows
@@ -100,41 +83,6 @@ def card_numbers(fields: Mapping[str, Any]) -> tuple[dict[str, float], list[Metr
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{METRICS} does not hold metrics as it should: {type(error).__name__}: {error}.") from error
     return statistics, metrics
-
-
-def card_header(config: ModelConfig) -> str:
-    """Return the header between `---` lines: YAML, as the Hub reads it."""
-    family = config.recipe.generator.name
-    tags = ["gan", *([family] if _is_plain(family) and family != "gan" else []), "image-generation"]
-    if config.recipe.data.num_classes:
-        tags.append("class-conditional")
-    licence = [f"{key}: {_yaml(value)}" for key, value in hub_licence(config.licence).items()]
-    lines = ["---", "library_name: ganzoo", *licence]
-    lines += ["pipeline_tag: unconditional-image-generation", "tags:", *(f"- {_yaml(tag)}" for tag in tags)]
-    dataset = _HUB_DATASETS.get(config.recipe.data.source)
-    if dataset and config.step:  # a recipe alone has seen nothing
-        lines += ["datasets:", f"- {dataset}"]
-    return "\n".join([*lines, "---", ""])
-
-
-def has_header(card: str) -> bool:
-    """Return whether a card begins with a header."""
-    return re.match(r"---[ \t]*\r?\n", card) is not None
-
-
-def hub_licence(licence: str | None) -> dict[str, str]:
-    """Return what a header says of a licence: "license", and "license_name" where the Hub does not know it.
-
-    Args:
-        licence: an SPDX identifier, or any text; None where nobody stated one, of which nothing is said.
-    """
-    if licence is None or not licence.strip():
-        return {}
-    known = licence.strip().lower()
-    known = re.sub(r"(gpl-\d\.\d)-(only|or-later)$", r"\1", known)  # SPDX's names of the GNU licences
-    if known in HUB_LICENCES:
-        return {"license": known}
-    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", known)[:_LINE].strip("-.") or "see-card"}
 
 
 def _introduction(recipe: Recipe) -> str:
@@ -324,15 +272,3 @@ def _one_line(value: Any) -> str:
     text = " ".join(str(value).split())
     text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
     return text if len(text) <= _LINE else text[: _LINE - 1] + "…"
-
-
-def _is_plain(name: str) -> bool:
-    return re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name) is not None
-
-
-def _yaml(plain: str) -> str:
-    """Return a plain name as a YAML scalar: in quotes where YAML would read a number or a truth value."""
-    return plain if re.fullmatch(r"[a-z][a-z0-9_-]*", plain) and plain not in _YAML_WORDS else json.dumps(plain)
-
-
-_YAML_WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")

@@ -10,6 +10,7 @@ huggingface_hub's, which reads its settings when it is imported.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import ganzoo
-from ganzoo.card import PLACEHOLDER, card_header, card_numbers, has_header, hub_licence, model_card
+from ganzoo.card import PLACEHOLDER, card_numbers, model_card
+from ganzoo.card_header import card_header, has_header, hub_licence
 from ganzoo.errors import GanzooError, MissingDependencyError, ModelReferenceError, UsageError, WeightsError
 from ganzoo.fetching import offline
 from ganzoo.hub_errors import Asked, in_one_line, not_cached
@@ -80,6 +82,7 @@ def download_model(
                 endpoint=asked.endpoint,
                 library_name="ganzoo",
                 library_version=ganzoo.__version__,
+                tqdm_class=_bars(hub),
             )
         )
     missing = [name for name in _NEEDED if not (folder / name).is_file()]
@@ -218,6 +221,19 @@ def _huggingface_hub() -> ModuleType:
             "Install it: pip install 'ganzoo[hub]'",
         ) from error
     return huggingface_hub
+
+
+def _bars(hub: ModuleType) -> type:
+    """Return the package's class of progress bars, silent where standard error is no terminal."""
+
+    base: Any = hub.utils.tqdm
+
+    class Bars(base):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            quiet = options.pop("disable", False) or not sys.stderr.isatty()
+            super().__init__(*arguments, disable=quiet, **options)
+
+    return Bars
 
 
 def _endpoint(hub: ModuleType) -> str:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tiny_runs import CONDITIONAL, recipe
 
 from ganzoo.building import load_recipe
-from ganzoo.card import HUB_LICENCES, Metric, card_header, card_numbers, has_header, model_card
+from ganzoo.card import Metric, card_numbers, model_card
+from ganzoo.card_header import HUB_LICENCES, card_header, has_header
 from ganzoo.errors import WeightsError
 from ganzoo.model_config import ModelConfig
 from ganzoo.recipes import list_recipes
@@ -118,6 +119,7 @@ def test_no_text_breaks_a_card(text: str) -> None:
 def test_hostile_text_is_shown_as_it_is() -> None:
     card = model_card(config(data={"description": "<b>|x|</b> a_b"}), {})
     assert r"| trained on | \<b\>\|x\|\</b\> a\_b |" in card
+    assert "| trained on | two lines |" in model_card(config(data={"description": "two\n\t lines "}), {})
 
 
 @pytest.mark.parametrize(

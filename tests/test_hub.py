@@ -305,13 +305,19 @@ def test_a_cache_can_be_chosen(hub: Hub, model: Path, tmp_path: Path) -> None:
     assert not Path(huggingface_hub.constants.HF_HUB_CACHE).exists()
 
 
-def test_nothing_goes_to_standard_output(hub: Hub, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_goes_to_standard_output_and_no_bars_to_what_is_no_terminal(
+    hub: Hub, model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     huggingface_hub.utils.enable_progress_bars()
     push_model(model, REPO)
-    download_model(REPO)
-    with pytest.raises(GanzooError):
-        download_model("somebody/nothing")
     assert capfd.readouterr().out == ""
+    fetched = download_model(REPO)
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert download_model(REPO, force_download=True) == fetched
+    seen = capfd.readouterr()
+    assert seen.out == ""
+    assert "6/6" in seen.err
 
 
 # ------------------------------------------------------------------------------------------------------------ failures
