@@ -24,11 +24,14 @@ from . import output
 
 # name → (module, attribute, what it does)
 COMMANDS = {
-    "list": ("ganzoo.cli.list", "command", "List the recipes, or what they can be made of."),
-    "show": ("ganzoo.cli.show", "command", "Show a recipe: its settings, layers, parameters and FLOPs."),
+    "list": ("ganzoo.cli.list", "command", "List the recipes, the models with published weights, and more."),
+    "show": ("ganzoo.cli.show", "command", "Show a recipe or a model: its settings, layers, weights."),
     "train": ("ganzoo.cli.train", "command", "Train a GAN by a recipe."),
     "sample": ("ganzoo.cli.sample", "command", "Draw images from a trained model."),
+    "convert": ("ganzoo.cli.convert", "command", "Turn weights of others into a model, or a model into other numbers."),
+    "export": ("ganzoo.cli.export", "command", "Write a model as an ONNX file, proven to draw the same images."),
     "data": ("ganzoo.cli.data", "group", "Pack images for training, and look into packs."),
+    "bench": ("ganzoo.cli.bench", "group", "Measure how fast a model draws, in torch and in ONNX Runtime."),
     "doctor": ("ganzoo.cli.doctor", "command", "Check that this machine and its packages are in order."),
 }
 
@@ -45,6 +48,7 @@ _EPILOG = """\b
 Environment:
   GANZOO_DEBUG=1    show tracebacks
   GANZOO_HOME       folder of the caches (default ~/.cache/ganzoo)
+  GANZOO_OFFLINE=1  fetch nothing from the network
   GANZOO_PLUGINS=0  do not look at other packages' plug-ins
 """
 

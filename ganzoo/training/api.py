@@ -408,6 +408,7 @@ def _create(asked: _Request, recipe: Recipe, path: Path, pack: Pack) -> Run:
             "description": pack.manifest.source,
             "content_sha256": pack.manifest.content_sha256,
             "images": len(pack),
+            **({} if pack.manifest.notice is None else {"notice": pack.manifest.notice}),
         },
         init=None if init is None else {"model": str(init.resolve()), "sha256": weights_sha256(init)},
         versions={"ganzoo": ganzoo.__version__, "torch": importlib.metadata.version("torch")},

@@ -11,7 +11,6 @@ manifest's sha256 is passed over.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -22,8 +21,7 @@ from typing import Any
 import torch
 
 from ganzoo.errors import CheckpointError, WeightsError
-from ganzoo.files import atomic_folder
-from ganzoo.reading import open_ordinary
+from ganzoo.files import atomic_folder, sha256_of
 from ganzoo.strict_json import read_json
 from ganzoo.tensors import check_same_tensors, load_strictly, read_tensors, save_tensors
 from ganzoo.training.optimizers import load_optimizer_tensors, optimizer_tensors
@@ -228,8 +226,7 @@ def steps_of(run: Path) -> list[int]:
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
-    with open_ordinary(path) as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
 
 
 def _what_is_wrong(folder: Path) -> str | None:

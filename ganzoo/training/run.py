@@ -46,7 +46,7 @@ class Facts:
 
     Args:
         precision: "fp32" or "bf16", as it was resolved at the start.
-        data: "description", "content_sha256", "images" of the pack.
+        data: "description", "content_sha256", "images" of the pack, and "notice" (its licence or origin) where known.
         init: the model whose weights it began with, "model" (its folder) and "sha256" (of its weights); None: random.
         versions: of ganzoo and torch at the start.
     """

@@ -1,0 +1,167 @@
+"""`ganzoo bench`: how fast a model draws on this machine, in each runtime."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import output
+from .train import Device
+
+if TYPE_CHECKING:
+    from ganzoo.export.benchmark import SamplingBenchmark
+
+_LARGEST_BATCH = 1 << 16
+
+
+@click.group("bench")
+def group() -> None:
+    """Measure speed on this machine."""
+
+
+class _BatchSizes(click.ParamType[tuple[int, ...]]):
+    """Whole numbers with commas: 1,8,64."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the sizes, each once."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isascii() and part.isdecimal() and len(part) < 9 for part in parts):
+            raise click.BadParameter(f"{value!r} is not understood: give sizes such as 1,8,64.", ctx, param)
+        if wrong := [part for part in parts if not 1 <= int(part) <= _LARGEST_BATCH]:
+            raise click.BadParameter(f"{wrong[0]} is not from 1 to {_LARGEST_BATCH}.", ctx, param)
+        return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+@group.command("sample")
+@click.argument("model", required=False)
+@click.option(
+    "--batch-sizes",
+    type=_BatchSizes(),
+    default="1,8,64",
+    show_default=True,
+    metavar="N,N",
+    help="Images drawn at once.",
+)
+@click.option(
+    "--runtimes",
+    metavar="NAME,NAME",
+    help="Of torch, torch-bf16, onnx-fp32, onnx-fp16, onnx-int8; all if left out.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=2.0,
+    show_default=True,
+    metavar="S",
+    help="Time for each runtime at each batch size.",
+)
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Of the processor; one a core if left out.")
+@click.option(
+    "--device", type=Device(), default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or cuda:N."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def sample(
+    model: str | None,
+    batch_sizes: tuple[int, ...],
+    runtimes: str | None,
+    seconds: float,
+    threads: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Measure how fast MODEL draws in torch and in ONNX Runtime.
+
+    MODEL is as for `ganzoo sample`; left out, it is the newest run. It is exported into a temporary folder; an .onnx
+    file is measured alone. Each runtime has a process of its own, and they take turns. A draw is timed from z in memory
+    to images in memory. Memory is the most that the process had, Python and the runtime's code included.
+
+    \b
+    Examples:
+      ganzoo bench sample
+      ganzoo bench sample dcgan-mnist --batch-sizes 1,64 --threads 1
+      ganzoo bench sample model.onnx --seconds 10 --json
+    """
+    from ganzoo.export.benchmark import benchmark_sampling
+
+    from ganzoo.references import resolve_model
+
+    from .terminal import TerminalReporter
+
+    chosen = None if runtimes is None else [part.strip() for part in runtimes.split(",")]
+    with TerminalReporter() as terminal:
+        location = resolve_model(model, progress=terminal.fetching)
+        if location.said is not None:
+            terminal.close()
+            output.note(location.said)
+        done = benchmark_sampling(
+            location,
+            runtimes=chosen,
+            batch_sizes=batch_sizes,
+            seconds=seconds,
+            threads=threads,
+            device=device,
+            progress=terminal.status,
+        )
+    if as_json:
+        output.result_json(
+            {
+                "model": str(location.path),
+                "seconds": seconds,
+                "results": [asdict(result) for result in done.results],
+                "left_out": done.left_out,
+            }
+        )
+        return
+    _show(done)
+
+
+def _show(done: SamplingBenchmark) -> None:
+    baseline = done.results[0]
+    header = ("batch", "runtime", "images/s", f"× {baseline.runtime}", "p50 ms", "p99 ms", "draws")
+    rows = []
+    for place, reference in enumerate(baseline.batches):
+        for number, result in enumerate(done.results):
+            batch = result.batches[place]
+            rows.append(
+                (
+                    f"{batch.batch_size}" if number == 0 else "",
+                    result.runtime,
+                    _rate(batch.images_per_second),
+                    f"{batch.images_per_second / reference.images_per_second:.2f}",
+                    f"{batch.p50_ms:.2f}",
+                    f"{batch.p99_ms:.2f}",
+                    f"{batch.draws:,}",
+                )
+            )
+    for line in output.table(rows, header, right=(0, 2, 3, 4, 5, 6)):
+        output.result(line)
+    output.result()
+    on_gpu = any(result.device_memory_bytes is not None for result in done.results)
+    sizes = [
+        (
+            result.runtime,
+            f"{result.computed_on}, {result.threads} thread{'s' if result.threads > 1 else ''}",
+            output.size_of(result.file_bytes),
+            *(_size(one) for one in (result.memory_bytes, *((result.device_memory_bytes,) if on_gpu else ()))),
+        )
+        for result in done.results
+    ]
+    gpu = ("GPU memory",) if on_gpu else ()
+    for line in output.table(sizes, ("runtime", "on", "file", "memory", *gpu), right=(2, 3, 4)):
+        output.result(line)
+    for runtime, reason in done.left_out.items():
+        output.warning_line(f"{runtime} was left out. {reason}")
+
+
+def _rate(images_per_second: float) -> str:
+    return f"{images_per_second:,.0f}" if images_per_second >= 100 else f"{images_per_second:.1f}"
+
+
+def _size(number: int | None) -> str:
+    return "-" if number is None else output.size_of(number)

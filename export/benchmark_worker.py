@@ -1,0 +1,142 @@
+"""The process in which one runtime is measured: it opens one model and draws batches when it is told to.
+
+    python -m ganzoo.export.benchmark_worker
+
+It is told by lines of JSON on standard input and answers each by one on standard output:
+
+    {"open": {"runtime": …, "path": …, "device": …, "threads": …, "batch_sizes": […]}}
+        → {"computed_on": …, "threads": …, "memory_bytes": …}
+    {"draw": batch size, "seconds": …}
+        → {"seconds": [of each draw]}
+
+What goes wrong is answered by {"error": …}. A process of its own makes the memory that is counted the runtime's alone,
+and keeps the threads of two runtimes apart. It ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ganzoo.errors import GanzooError
+
+if TYPE_CHECKING:
+    from ganzoo.sampling import BaseSampler
+
+_FIRST_SEED = 1 << 40
+
+
+class _Worker:
+    """A sampler, and z and labels of the batches that it is to draw, made beforehand."""
+
+    def __init__(self, runtime: str, path: str, device: str, threads: int | None, batch_sizes: Sequence[int]) -> None:
+        import numpy as np
+
+        from ganzoo.seeds import labels_of, latents
+
+        self._sampler, self.computed_on, self.threads = _open(runtime, Path(path), device, threads)
+        self._batches = {}
+        for size in sorted(batch_sizes):
+            seeds = np.arange(size, dtype=np.uint64) + np.uint64(_FIRST_SEED)
+            z = latents(seeds, self._sampler.latent_dim, self._sampler.prior)
+            classes = self._sampler.num_classes
+            self._batches[size] = (z, labels_of(seeds, classes) if classes else None)
+            for _ in range(2):  # the first draws of a size choose algorithms, allocate and capture
+                self._sampler._draw(*self._batches[size])
+
+    def draw(self, size: int, seconds: float) -> list[float]:
+        """Return the seconds of each draw of a batch, from z on the host to images on the host: one draw at least."""
+        batch = self._batches[size]
+        taken: list[float] = []
+        end = time.perf_counter() + seconds
+        while not taken or time.perf_counter() < end:
+            begun = time.perf_counter()
+            self._sampler._draw(*batch)
+            taken.append(time.perf_counter() - begun)
+        return taken
+
+
+def _open(runtime: str, path: Path, device: str, threads: int | None) -> tuple[BaseSampler, str, int]:
+    """Return a runtime's sampler of a model, the name of what computes, and the processor's threads that it uses."""
+    if runtime.startswith("onnx"):
+        from ganzoo.export.runtime import OnnxSampler
+
+        sampler = OnnxSampler(path, provider=device, threads=threads)
+        return sampler, sampler.provider, sampler.threads
+    import torch
+
+    from ganzoo.devices import choose_device, choose_precision
+    from ganzoo.models import load_model
+    from ganzoo.sampling import TorchSampler
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    place = choose_device(device)
+    model = load_model(path)
+    if runtime == "torch-bf16":
+        choose_precision("bf16", place)  # which refuses it where a GPU lacks it
+        model.generator.to(dtype=torch.bfloat16).to(memory_format=torch.channels_last)  # the faster form of it
+    return TorchSampler(model, device=place), str(place), torch.get_num_threads()
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes of memory that this process has had, or None where the system does not tell."""
+    try:
+        # Not getrusage: on Linux its number begins with the memory of the process that started this one.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return None
+
+
+def serve(commands: IO[str], answers: IO[str]) -> None:
+    """Answer commands until there are no more.
+
+    Args:
+        commands: a text stream, one JSON object a line.
+        answers: the same.
+    """
+    worker: _Worker | None = None
+
+    def answer(command: Mapping[str, Any]) -> dict[str, Any]:
+        nonlocal worker
+        if "open" in command:
+            worker = _Worker(**command["open"])
+            return {
+                "computed_on": worker.computed_on,
+                "threads": worker.threads,
+                "memory_bytes": peak_memory(),
+            }
+        assert worker is not None
+        return {"seconds": worker.draw(command["draw"], command["seconds"])}
+
+    for line in commands:
+        try:
+            said = answer(json.loads(line))
+        except GanzooError as error:
+            said = {"error": str(error)}
+        except Exception as error:  # of a library or a plug-in: told, not shown
+            said = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        answers.write(json.dumps(said) + "\n")
+        answers.flush()
+
+
+def main() -> None:
+    """Answer the commands on standard input; what libraries print goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()
