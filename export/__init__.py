@@ -1,1 +1,34 @@
-"""Taking models out of PyTorch: installed as `ganzoo.export`."""
+"""Taking models out of PyTorch: installed as `ganzoo.export`.
+
+    from ganzoo.export import OnnxSampler, convert, export_onnx
+
+Importing this package imports neither torch nor onnx; what is asked for is imported then (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ganzoo.export.conversion import convert as convert
+    from ganzoo.export.onnx_export import export_onnx as export_onnx
+    from ganzoo.export.runtime import OnnxSampler as OnnxSampler
+
+_LAZY = {
+    "OnnxSampler": "ganzoo.export.runtime",
+    "convert": "ganzoo.export.conversion",
+    "export_onnx": "ganzoo.export.onnx_export",
+}
+
+__all__ = sorted(_LAZY)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'ganzoo.export' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

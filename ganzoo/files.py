@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-_BLOCK = 1 << 20
+from ganzoo.reading import open_ordinary
+
 _TEMPORARY_SUFFIX = ".tmp"
 _LOCK_POLL_SECONDS = 0.1
 
@@ -39,13 +40,13 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal; the file is read in blocks.
 
     Args:
-        path: the file.
+        path: an ordinary file.
+
+    Raises:
+        OSError: it is not there, a folder, a pipe or a device, or may not be read.
     """
-    digest = hashlib.sha256()
-    with Path(path).open("rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    with open_ordinary(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

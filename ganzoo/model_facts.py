@@ -59,7 +59,10 @@ def model_facts(location: ModelLocation) -> ModelFacts:
     path = location.path
     if location.kind == "folder":
         files = [one for one in (path / GENERATOR, path / DISCRIMINATOR) if one == path / GENERATOR or one.exists()]
-        return ModelFacts(read_config(path), *_digests(files), metrics=_metrics(path / METRICS))
+        config = read_config(path)
+        for one in files:
+            read_metadata(one)  # what is no weights file is refused, and not told of as though it were one
+        return ModelFacts(config, *_digests(files), metrics=_metrics(path / METRICS))
     if location.kind == "safetensors":
         return ModelFacts(config_of_weights(path, read_metadata(path)), *_digests([path]))
     metadata = registry.samplers.get("onnx")(path, provider="cpu").metadata

@@ -7,10 +7,10 @@ A named pipe would keep a command waiting for ever, a device would never end, an
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 START_BYTES = 1024
 """How much of a file's beginning `what_it_is` wants to see."""
@@ -38,7 +38,7 @@ _BEGINNINGS: tuple[tuple[bytes, str, str | None], ...] = (
 _HTML = (b"<!doctype html", b"<html", b"<?xml", b"<head", b"<!--")
 
 
-def open_ordinary(path: str | os.PathLike[str]) -> BinaryIO:
+def open_ordinary(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Return a file, open for reading; anything but an ordinary file is refused and not even opened.
 
     Raises:

@@ -16,7 +16,7 @@ _RANDOM = {
 
 
 class _NothingDrawn(TorchFunctionMode):
-    """Leaves out random initialisation. On the meta device it does nothing, but imports torch's compiler for it."""
+    """Leaves out random initialisation: on the meta device it draws nothing, but torch imports its compiler for it."""
 
     def __torch_function__(
         self,
@@ -34,7 +34,7 @@ class _NothingDrawn(TorchFunctionMode):
 def shapes_only() -> Iterator[None]:
     """Make what is built within the block of shapes alone, in a few milliseconds.
 
-    For a network that draws its first weights this is a second quicker than `torch.device("meta")`.
+    For a network that draws its first weights this is seconds quicker than `torch.device("meta")` by itself.
     """
     with torch.device("meta"), _NothingDrawn():
         yield

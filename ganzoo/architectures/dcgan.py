@@ -31,7 +31,11 @@ from ganzoo.architectures.layers import (
     one_hot,
 )
 
+MOST_LAYERS = 64
+"""Of one kind. A config of a few megabytes could else ask for a million, and take gigabytes before it is refused."""
 Width = Annotated[int, Field(ge=1)]
+Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=MOST_LAYERS)]
+Hidden = Annotated[tuple[Width, ...], Field(max_length=MOST_LAYERS)]
 KernelSize = Literal[3, 4, 5]
 Stride = Literal[1, 2]
 
@@ -158,11 +162,11 @@ class DCGANGenerator(nn.Module):
         channels: int,
         latent_dim: int,
         num_classes: int = 0,
-        widths: Annotated[tuple[Width, ...], Field(min_length=1)] = (1024, 512, 256, 128),
+        widths: Widths = (1024, 512, 256, 128),
         kernel_size: KernelSize | tuple[KernelSize, ...] = 5,
         strides: tuple[Stride, ...] | None = None,
         projection: Literal["dense", "conv"] = "dense",
-        hidden: tuple[Width, ...] = (),
+        hidden: Hidden = (),
         activation: Activation = "relu",
         norm: Norm = "batch",
         project_norm: Literal["unit", "channel"] = "unit",
@@ -288,11 +292,11 @@ class DCGANDiscriminator(nn.Module):
         image_size: int,
         channels: int,
         num_classes: int = 0,
-        widths: Annotated[tuple[Width, ...], Field(min_length=1)] = (128, 256, 512, 1024),
+        widths: Widths = (128, 256, 512, 1024),
         kernel_size: KernelSize | tuple[KernelSize, ...] = 5,
         strides: tuple[Stride, ...] | None = None,
         head: Literal["dense", "conv"] = "dense",
-        hidden: tuple[Width, ...] = (),
+        hidden: Hidden = (),
         activation: Activation = "leaky_relu_0.2",
         norm: Norm = "batch",
         norm_affine: bool = True,

@@ -110,6 +110,39 @@ def test_a_list_of_the_wrong_length_is_refused(argument: str) -> None:
             network(**{argument: value})
 
 
+def test_biases_may_be_said_layer_by_layer_in_the_order_of_the_data() -> None:
+    makes = generator(bias=(True, False, True, False), hidden=(6,))
+    judges = discriminator(bias=(True, False, False, True), hidden=(6,))
+    assert [name for name, _ in makes.named_parameters() if name.endswith("bias") and "norm" not in name] == [
+        "hidden.0.linear.bias",
+        "layers.0.conv.bias",
+    ]
+    assert [name for name, _ in judges.named_parameters() if name.endswith("bias") and "norm" not in name] == [
+        "layers.0.conv.bias",
+        "output.bias",
+    ]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_same_bias_for_every_layer_is_the_same_network(bias: bool) -> None:
+    for network in (generator, discriminator):
+        torch.manual_seed(0)
+        one = network(bias=bias).state_dict()
+        torch.manual_seed(0)
+        each = network(bias=(bias,) * 3).state_dict()
+        assert list(one) == list(each)
+        assert all(torch.equal(one[name], each[name]) for name in one)
+
+
+def test_biases_for_another_number_of_layers_are_refused_with_their_order() -> None:
+    with pytest.raises(
+        ValueError, match=r"bias \(=\[True\]\) must have one entry for each of the 3 layers with weights: hi"
+    ):
+        generator(bias=(True,))
+    with pytest.raises(ValueError, match=r"the 4 layers with weights: convolutions, hidden, last layer"):
+        discriminator(bias=(True,), hidden=(6,))
+
+
 def test_a_convolution_as_head_cannot_follow_dense_layers() -> None:
     with pytest.raises(
         ValueError, match=r'head = "conv" cannot follow dense layers \(hidden=\(4,\)\); use head = "dense"'

@@ -50,7 +50,9 @@ def test_it_prints_the_path_what_was_recognised_and_what_comes_next(checkpoint: 
     assert lines[0] == "dcgan"
     shown = " ".join(done.stdout.split())
     assert "images 8×8 RGB, z of 5" in shown
-    assert "generator the PyTorch tutorial's DCGAN, 520 parameters, at state_dict, without the prefix netG_ema." in shown
+    assert (
+        "generator the PyTorch tutorial's DCGAN, 520 parameters, at state_dict, without the prefix netG_ema." in shown
+    )
     assert "Taken: the exponential moving average (state_dict → netG_ema), not state_dict → netG." in shown
     assert "z from a normal prior, ReLU, tanh at the end" in shown
     assert sha256_of("dcgan/generator.safetensors") in done.stdout
