@@ -11,7 +11,7 @@ from . import output
 from .train import Device
 
 if TYPE_CHECKING:
-    from ganzoo.export.benchmark import SamplingBenchmark
+    from ganzoo.export.benchmark.measuring import SamplingBenchmark
 
 _LARGEST_BATCH = 1 << 16
 
@@ -87,8 +87,7 @@ def sample(
       ganzoo bench sample dcgan-mnist --batch-sizes 1,64 --threads 1
       ganzoo bench sample model.onnx --seconds 10 --json
     """
-    from ganzoo.export.benchmark import benchmark_sampling
-
+    from ganzoo.export.benchmark.measuring import benchmark_sampling
     from ganzoo.references import resolve_model
 
     from .terminal import TerminalReporter

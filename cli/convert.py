@@ -10,8 +10,8 @@ import click
 from . import output
 
 if TYPE_CHECKING:
-    from ganzoo.export.conversion import ConversionReport, Precision
-    from ganzoo.export.planning import Network
+    from ganzoo.export.conversion.converting import ConversionReport, Precision
+    from ganzoo.export.conversion.planning import Network
 
 
 @click.command("convert")
@@ -52,7 +52,7 @@ def command(
 
     with TerminalReporter() as terminal:
         terminal.status("Loading PyTorch ...")
-        from ganzoo.export.conversion import convert
+        from ganzoo.export.conversion.converting import convert
 
         terminal.status(f"Converting {source} ...")
         report = convert(

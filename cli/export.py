@@ -15,7 +15,6 @@ from . import output
 
 if TYPE_CHECKING:
     from ganzoo.export.onnx_export import ExportReport, Layout, Pixels, Precision
-
     from ganzoo.references import ModelLocation
 
 
@@ -79,7 +78,6 @@ def command(
     with TerminalReporter() as terminal:
         terminal.status("Loading PyTorch ...")
         from ganzoo.export.onnx_export import export_onnx
-
         from ganzoo.models import load_model
         from ganzoo.references import resolve_model
 

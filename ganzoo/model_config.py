@@ -6,7 +6,6 @@ This module imports neither torch nor pydantic; only reading a config does, for 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
@@ -116,7 +115,7 @@ def _is_well(key: str, value: Any) -> bool:
         case "step":
             return type(value) is int and 0 <= value < 1 << 63
         case "kimg":
-            return type(value) in (int, float) and 0 <= value < math.inf and value < 1 << 63
+            return type(value) in (int, float) and 0 <= value <= 1 << 62
         case _:
             return value is None or isinstance(value, str)
 

@@ -219,7 +219,7 @@ sources: Registry[Any] = Registry(
 samplers: Registry[Any] = Registry(
     "sampler",
     group="ganzoo.samplers",
-    builtin={"torch": "ganzoo.sampling:TorchSampler", "onnx": "ganzoo.export.runtime:OnnxSampler"},
+    builtin={"torch": "ganzoo.sampling:TorchSampler", "onnx": "ganzoo.export.runtime.sampler:OnnxSampler"},
 )
 recipes: Registry[Any] = Registry("recipe", group="ganzoo.recipes")
 

@@ -100,11 +100,15 @@ class BaseSampler:
         Raises:
             UsageError: labels out of range, of the wrong number, or for a model that knows no classes; seeds that are
                 no whole numbers; a truncation or `batch_size` out of range.
+            WeightsError: the model draws images that hold NaN or Inf.
         """
         parts = [self._draw(z, label) for z, label in self._batches(seeds, labels, truncation, batch_size)]
         if not parts:
             return np.empty((0, self.channels, self.image_size, self.image_size), dtype=np.float32)
-        return np.concatenate(parts).astype(np.float32, copy=False)
+        images = np.concatenate(parts).astype(np.float32, copy=False)
+        if not np.isfinite(images).all():  # of finite weights, too: a negative variance, a sum beyond float16
+            raise WeightsError("The model draws images that hold NaN or Inf.", "Its weights are of no use.")
+        return images
 
     def pixels(
         self,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from ganzoo.cli.main import root
 
+from ganzoo.cli.main import root
 from ganzoo.recipes import list_recipes
 from ganzoo.testing import check_generator
 

@@ -10,7 +10,10 @@ import json
 import os
 import pickle
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +23,10 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from ganzoo.cli.main import root
 from tiny_runs import TABLE, recipe
 from tomli_w import dumps
 
+from ganzoo.cli.main import root
 from ganzoo.models import ModelConfig, save_model
 from ganzoo.tensors import read_tensors, save_tensors
 from ganzoo.training.networks import build_networks
@@ -155,7 +158,7 @@ WEIGHTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pickle": (bytes_of_weights(lambda _: pickle.dumps([1])), "it is a pickle. `ganzoo convert"),
     "of torch": (lambda folder: torch.save({}, weights(folder)), "`ganzoo convert"),
     "a folder": (replaced(Path.mkdir), "it is a folder, no ordinary file"),
-    "a pipe": (replaced(os.mkfifo), "it is a named pipe, no ordinary file"),
+    "a pipe": (replaced(lambda path: os.mkfifo(path)), "it is a named pipe, no ordinary file"),
 }
 CONFIGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda folder: (folder / "config.json").write_text(""), "it is not JSON"),
@@ -172,6 +175,10 @@ CONFIGS: dict[str, tuple[Callable[[Path], object], str]] = {
         "of another shape: ",
     ),
     "10^30 parameters": (lambda folder: recipe_in_config(folder, "generator", widths=[10**15, 10**15]), ""),
+    "fifty thousand layers": (
+        lambda folder: recipe_in_config(folder, "generator", widths=[1] * 50_000),
+        "a list of at most 64 entries",
+    ),
     "an unknown network": (lambda folder: recipe_in_config(folder, "generator", name="dcgam"), "dcgan"),
     "a network that cannot be": (lambda folder: recipe_in_config(folder, "generator", strides=[2] * 7), "strides"),
 }
@@ -209,6 +216,14 @@ def test_a_bad_weights_file_alone_is_refused_by_every_command(kind: str, model: 
         refused(*command("./model/generator.safetensors"))
 
 
+def test_finite_weights_that_draw_no_finite_images_are_refused(model: Path) -> None:
+    tensors, metadata = read_tensors(weights(model))
+    tensors["layers.0.norm.running_var"] -= 2.0
+    save_tensors(weights(model), tensors, metadata)
+    for name in ("sample", "convert", "export"):
+        assert "NaN" in refused(*WRITERS[name]("out"), code=1), name
+
+
 def test_a_folder_without_anything_and_what_is_not_there_are_refused(model: Path) -> None:
     Path("empty").mkdir()
     for command in COMMANDS.values():
@@ -237,23 +252,28 @@ def test_onnx_files_that_are_not_ours_are_refused(model: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- targets
 
 WRITERS: dict[str, Callable[[str], list[str]]] = {
-    "sample": lambda out: ["sample", "./model", "--seeds", "0-63", "--out", f"{out}.png", "--device", "cpu"],
-    "sample to npz": lambda out: ["sample", "./model", "--seeds", "0-63", "--out", f"{out}.npz", "--device", "cpu"],
-    "sample to zip": lambda out: ["sample", "./model", "--seeds", "0-63", "--out", f"{out}.zip", "--device", "cpu"],
-    "sample to a folder": lambda out: ["sample", "./model", "--seeds", "0-9", "--out", f"{out}/", "--device", "cpu"],
+    "sample": lambda out: ["sample", "./model", "--out", f"{out}.png", "--device", "cpu"],
+    "sample to npz": lambda out: ["sample", "./model", "--out", f"{out}.npz", "--device", "cpu"],
+    "sample to zip": lambda out: ["sample", "./model", "--out", f"{out}.zip", "--device", "cpu"],
+    "sample to a folder": lambda out: ["sample", "./model", "--out", f"{out}/", "--device", "cpu"],
     "export": lambda out: ["export", "./model", "--onnx", "--out", f"{out}.onnx"],
     "convert": lambda out: ["convert", "./model", out],
     "convert to a file": lambda out: ["convert", "./model", f"{out}.safetensors"],
 }
-LIGHT_WRITERS = [name for name in WRITERS if name != "export"]
+WHOLE_OR_NOTHING = [name for name in WRITERS if name != "sample to a folder"]
+FLUSHED = [name for name in WHOLE_OR_NOTHING if name != "sample"]
 
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_target_that_cannot_be_written_is_answered(writer: str, model: Path) -> None:
     Path("file").write_text("not a folder")
-    places = ["file/out", "/proc/nowhere/out"] if sys.platform == "linux" else ["file/out"]
-    for place in places:
-        assert place.partition("/out")[0] in refused(*WRITERS[writer](place), code=1)
+    assert "file" in refused(*WRITERS[writer]("file/out"), code=1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a place where not even root may write")
+@pytest.mark.parametrize("writer", [name for name in WRITERS if name != "export"])  # as above, and it takes seconds
+def test_a_place_that_is_read_only_is_answered(writer: str, model: Path) -> None:
+    assert "/proc/nowhere" in refused(*WRITERS[writer]("/proc/nowhere/out"), code=1)
 
 
 @contextmanager
@@ -270,26 +290,65 @@ def files_no_larger_than(size: int) -> Iterator[None]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such bound")
-@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("writer", WHOLE_OR_NOTHING)
 def test_a_disk_that_fills_leaves_nothing(writer: str, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     with files_no_larger_than(64):
-        assert "File too large" in refused(*WRITERS[writer]("out"), code=1)
+        line = refused(*WRITERS[writer]("out"), code=1)
+    assert "File too large" in line
 
 
-@pytest.mark.parametrize("writer", LIGHT_WRITERS)
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such bound")
+def test_a_disk_that_fills_leaves_whole_images_alone_in_a_folder(model: Path) -> None:
+    assert CliRunner().invoke(root, WRITERS["sample to a folder"]("whole")).exit_code == 0
+    sizes = sorted(path.stat().st_size for path in Path("whole").iterdir())
+    with files_no_larger_than(sizes[len(sizes) // 2]):
+        done = CliRunner().invoke(root, WRITERS["sample to a folder"]("out"))
+    assert done.exit_code == 1
+    assert "File too large" in done.stderr
+    written = list(Path("out").iterdir())
+    assert len(written) < len(sizes)
+    for path in written:
+        assert path.read_bytes() == (Path("whole") / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("writer", [name for name in FLUSHED if name != "export"])
 def test_a_full_disk_is_told_with_what_to_do(writer: str, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    assert "The disk is full" in refused(*WRITERS[writer]("out"), code=1)
+    line = refused(*WRITERS[writer]("out"), code=1)
+    assert line.startswith("ganzoo: error: The disk is full (No space left on device). Free some space")
 
 
-@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("writer", FLUSHED)
 def test_ctrl_c_while_it_writes_leaves_nothing(writer: str, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(descriptor: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "fsync", interrupt)
-    assert "Stopped by Ctrl-C." in refused(*WRITERS[writer]("out"), code=1)
+    before = there()
+    done = CliRunner().invoke(root, WRITERS[writer]("out"))
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert done.stderr == "\nganzoo: error: Stopped by Ctrl-C.\n"  # what is typed stands on a line of its own
+    assert there() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
+def test_ctrl_c_ends_a_command_in_one_line_and_leaves_nothing(model: Path) -> None:
+    before = there()
+    command = [sys.executable, "-m", "ganzoo", "sample", "./model", "--seeds", "0-9999999", "--out", "out.zip"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while there() == before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert there() != before, process.communicate()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err.strip()) == (1, "", "ganzoo: error: Stopped by Ctrl-C.")
+    assert there() == before

@@ -14,9 +14,10 @@ from typing import Any
 import onnx_files
 import pytest
 from click.testing import CliRunner, Result
+
 from ganzoo.cli import bench
 from ganzoo.cli.main import root
-from ganzoo.export.benchmark import BatchResult, RuntimeResult, SamplingBenchmark
+from ganzoo.export.benchmark.measuring import BatchResult, RuntimeResult, SamplingBenchmark
 
 
 @pytest.fixture

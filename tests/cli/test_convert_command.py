@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from ganzoo.cli.main import root
 from torch import nn
 
+from ganzoo.cli.main import root
 from ganzoo.files import sha256_of
 from ganzoo.models import load_model
 

@@ -12,8 +12,9 @@ from typing import Any
 import click.testing
 import numpy as np
 import pytest
-from ganzoo.cli.main import root
 from PIL import Image
+
+from ganzoo.cli.main import root
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

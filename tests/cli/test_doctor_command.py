@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from ganzoo.cli import doctor
-from ganzoo.cli.main import root
 
 from ganzoo import registry
+from ganzoo.cli import doctor
+from ganzoo.cli.main import root
 
 
 def findings(check: Any) -> dict[str, doctor.Finding]:

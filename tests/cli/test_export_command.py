@@ -11,11 +11,11 @@ from pathlib import Path
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+
 from ganzoo.cli.export import default_path, suffix_of
 from ganzoo.cli.main import root
-from ganzoo.export import latency, onnx_export, outputs, parity, tracing
-
 from ganzoo.errors import GanzooError
+from ganzoo.export import latency, onnx_export, outputs, parity, tracing
 from ganzoo.files import sha256_of
 from ganzoo.references import ModelLocation
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from ganzoo.cli.main import root
 
 from ganzoo import registry, weights
+from ganzoo.cli.main import root
 from ganzoo.recipes import describe_recipe, list_recipes
 from ganzoo.weights import PublishedFile, PublishedModel
 

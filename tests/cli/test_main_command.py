@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from ganzoo.cli import main as cli
 
+from ganzoo.cli import main as cli
 from ganzoo.errors import DataError, GanzooError, InterruptedTraining, MissingDataError, RecipeError
 
 HELPS = [[], ["list"], ["show"], ["train"], ["sample"], ["data"], ["data", "pack"], ["data", "info"], ["doctor"]]

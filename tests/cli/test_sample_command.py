@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from ganzoo.cli.main import root
-from ganzoo.cli.sample import parse_labels
 from PIL import Image
 
 from ganzoo import weights
+from ganzoo.cli.main import root
+from ganzoo.cli.sample import parse_labels
 from ganzoo.errors import UsageError
 from ganzoo.models import load_model
 from ganzoo.pictures import to_uint8
@@ -199,7 +199,6 @@ def test_a_zoo_name_wins_over_a_folder_and_it_is_said(model: Make, monkeypatch: 
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with three classes and its export beside it."""
     from ganzoo.export import export_onnx
-
     from ganzoo.zoo import create_model
 
     small = {"data": {"image_size": 8, "num_classes": 3}, "generator": {"widths": [8], "latent_dim": 4}}

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from ganzoo.cli.main import root
-from ganzoo.cli.show import toml
 
 from ganzoo import weights
 from ganzoo.building import load_recipe
+from ganzoo.cli.main import root
+from ganzoo.cli.show import toml
 from ganzoo.errors import DownloadError
 from ganzoo.recipes import list_recipes
 

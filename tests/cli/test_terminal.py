@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ganzoo.cli.terminal import PLAIN_SECONDS, REDRAW_SECONDS, TerminalReporter
 from rich.console import Console
 
+from ganzoo.cli.terminal import PLAIN_SECONDS, REDRAW_SECONDS, TerminalReporter
 from ganzoo.data import PackProgress
 from ganzoo.training.events import Alarm, Checkpoint, Ended, Progress, Samples, Started, Tick
 

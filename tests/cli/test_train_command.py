@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from ganzoo.cli.main import root
 
+from ganzoo.cli.main import root
 from ganzoo.errors import InterruptedTraining, MissingDataError
 from ganzoo.training.trainer import TrainingResult
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from ganzoo.cli.main import root
 from PIL import Image
 
+from ganzoo.cli.main import root
 from ganzoo.models import load_model
 
 

@@ -14,11 +14,11 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from ganzoo.export import latency, onnx_export, tracing
 from safetensors.torch import save
 from torch import nn
 
 import ganzoo
+from ganzoo.export import latency, onnx_export, tracing
 from ganzoo.models import Model
 
 _TRACES: dict[tuple[Any, ...], onnx.ModelProto] = {}

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import onnx_files
 import pytest
-from ganzoo.export import benchmark, benchmark_worker
-from ganzoo.export.benchmark import ROUNDS, RUNTIMES, benchmark_sampling, gpu_memory, summarise
-from ganzoo.export.benchmark_process import WorkerProcess
 from tiny_runs import table
 
 from ganzoo.errors import GanzooError, UsageError
+from ganzoo.export.benchmark import measuring, worker
+from ganzoo.export.benchmark.measuring import ROUNDS, RUNTIMES, benchmark_sampling, gpu_memory, summarise
+from ganzoo.export.benchmark.process import WorkerProcess
 from ganzoo.models import GENERATOR, Model
 from ganzoo.references import ModelLocation
 from ganzoo.zoo import create_model
@@ -56,7 +56,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[WorkerProcess]:
             super().__init__(name, log)
             made.append(self)
 
-    monkeypatch.setattr(benchmark, "WorkerProcess", Noted)
+    monkeypatch.setattr(measuring, "WorkerProcess", Noted)
     return made
 
 
@@ -138,7 +138,7 @@ def test_runtimes_take_turns_and_each_is_first_in_turn() -> None:
     log: list[tuple[str, int]] = []
     left_out: dict[str, str] = {}
     candidates: Any = {name: Clock(name, log) for name in "abc"}
-    benchmark._take_turns(candidates, 64, 2.0, left_out, lambda text: None)
+    measuring._take_turns(candidates, 64, 2.0, left_out, lambda text: None)
     assert "".join(name for name, _ in log) == "abcbcacababcbca"
     assert left_out == {}
 
@@ -147,7 +147,7 @@ def test_a_runtime_that_fails_is_left_out_and_the_others_go_on() -> None:
     log: list[tuple[str, int]] = []
     left_out: dict[str, str] = {}
     candidates: Any = {"a": Clock("a", log), "b": Clock("b", log, fails_at=3)}
-    benchmark._take_turns(candidates, 1, 2.0, left_out, lambda text: None)
+    measuring._take_turns(candidates, 1, 2.0, left_out, lambda text: None)
     assert left_out == {"b": "It is gone."}
     assert list(candidates) == ["a"]
     assert [name for name, _ in log].count("a") == ROUNDS
@@ -232,7 +232,7 @@ def opening(path: Path) -> dict[str, Any]:
 def test_a_worker_answers_every_line_and_tells_of_any_error_in_one(onnx_file: ModelLocation) -> None:
     commands = [opening(onnx_file.path), {"draw": 1, "seconds": 0.0}, {"draw": 5, "seconds": 0.0}, {"what": 1}]
     answers = io.StringIO()
-    benchmark_worker.serve(io.StringIO("\n".join(map(json.dumps, commands))), answers)
+    worker.serve(io.StringIO("\n".join(map(json.dumps, commands))), answers)
     opened, drawn, never_warmed, unknown = map(json.loads, answers.getvalue().splitlines())
     assert (opened["computed_on"], opened["threads"]) == ("cpu", 1)
     assert len(drawn["seconds"]) == 1
@@ -244,7 +244,7 @@ def test_a_worker_answers_every_line_and_tells_of_any_error_in_one(onnx_file: Mo
 
 
 ALLOCATE = """
-from ganzoo.export.benchmark_worker import peak_memory
+from ganzoo.export.benchmark.worker import peak_memory
 before = peak_memory()
 held = bytearray(200 << 20)
 during = peak_memory()
@@ -255,7 +255,7 @@ print(before, during, peak_memory())
 
 def test_a_processs_memory_is_its_own_and_holds_what_it_allocates() -> None:
     """The process that starts it has more than that, which on Linux it would seem to inherit."""
-    if benchmark_worker.peak_memory() is None:
+    if worker.peak_memory() is None:
         pytest.skip("this system does not tell")
     done = subprocess.run([sys.executable, "-c", ALLOCATE], capture_output=True, text=True, check=True)
     before, during, after = map(int, done.stdout.split())

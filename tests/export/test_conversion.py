@@ -21,7 +21,6 @@ from foreign_nets import (
     touches,
     z_of,
 )
-from ganzoo.export.conversion import ConversionReport, convert
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny_runs import recipe as tiny_recipe
@@ -33,6 +32,7 @@ from torch.nn.utils import weight_norm as old_weight_norm
 from ganzoo import registry
 from ganzoo.building import build_discriminator, build_generator
 from ganzoo.errors import ModelReferenceError, UnknownNameError, UsageError, WeightsError
+from ganzoo.export.conversion.converting import ConversionReport, convert
 from ganzoo.files import sha256_of
 from ganzoo.models import ModelConfig, load_model, save_model
 from ganzoo.tensors import read_tensors
@@ -635,7 +635,7 @@ def test_a_file_that_reads_back_otherwise_is_not_left(name: str, source: Path, t
         return tensors, metadata
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ganzoo.export.proof.read_tensors", corrupt)
+        patch.setattr("ganzoo.export.conversion.proof.read_tensors", corrupt)
         with pytest.raises(WeightsError, match=r"was not written: read again, output\.weight is not what it was"):
             convert(source, tmp_path / name)
     nothing_but(tmp_path / "in")

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from foreign_nets import Runs, evaluates, plain_pickle, save, touches
-from ganzoo.export.foreign import read_checkpoint
-from ganzoo.export.pickles import asked_for
 from torch import nn
 
 from ganzoo.errors import WeightsError
+from ganzoo.export.conversion.foreign import read_checkpoint
+from ganzoo.export.conversion.pickles import asked_for
 
 TENSORS = {"main.0.weight": torch.arange(6.0).view(2, 3), "main.0.bias": torch.ones(2)}
 

@@ -18,12 +18,12 @@ import onnxruntime
 import pytest
 import torch
 from exportable import ResNetGenerator, of_generator, quick, small
-from ganzoo.export import export_onnx, latency, onnx_export, parity, tracing
-from ganzoo.export.onnx_export import ExportReport, calibration
-from ganzoo.export.tracing import Interface
 
 import ganzoo
 from ganzoo.errors import GanzooError, UsageError, WeightsError
+from ganzoo.export import export_onnx, latency, onnx_export, parity, tracing
+from ganzoo.export.onnx_export import ExportReport, calibration
+from ganzoo.export.tracing import Interface
 from ganzoo.files import sha256_of
 from ganzoo.models import Model, load_model
 from ganzoo.pictures import to_uint8

@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import pytest
 from exportable import quick, small, trace
+
+from ganzoo.errors import GanzooError
 from ganzoo.export import export_onnx, onnx_export, parity, passes, tracing
 from ganzoo.export.outputs import set_header
 from ganzoo.export.parity import Claim, Parity
 from ganzoo.export.tracing import Interface
-
-from ganzoo.errors import GanzooError
 from ganzoo.models import Model
 from ganzoo.pictures import to_uint8
 

@@ -12,12 +12,13 @@ import numpy as np
 import onnx_files
 import onnxruntime
 import pytest
-from ganzoo.export import OnnxSampler, providers
-from ganzoo.export.engines import BoundEngine, PlainEngine, filled_size
-from ganzoo.export.providers import PROVIDERS, default_threads, open_session
 from onnx_files import CLASSES, LATENT_DIM, twin
 
 from ganzoo.errors import MissingDependencyError, UsageError, WeightsError
+from ganzoo.export import OnnxSampler
+from ganzoo.export.runtime import providers
+from ganzoo.export.runtime.engines import BoundEngine, PlainEngine, filled_size
+from ganzoo.export.runtime.providers import PROVIDERS, default_threads, open_session
 from ganzoo.sampling import latents
 
 CUDA = PROVIDERS["cuda"]
@@ -97,7 +98,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
             ),
         ),
     )
-    monkeypatch.setattr("ganzoo.export.engines.import_runtime", lambda: fake)
+    monkeypatch.setattr("ganzoo.export.runtime.engines.import_runtime", lambda: fake)
     return made
 
 

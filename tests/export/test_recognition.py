@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 from foreign_nets import TutorialDiscriminator, TutorialGenerator, prefixed, seasoned
-from ganzoo.export.evidence import Evidence, look
-from ganzoo.export.fitting import fitting_recipes
-from ganzoo.export.foreign import Checkpoint
-from ganzoo.export.planning import _recipe
-from ganzoo.export.recognition import Recognised, find_networks, recognise
 from tiny_runs import recipe as tiny_recipe
 from torch import Tensor, nn
 
 from ganzoo.building import build_discriminator, build_generator, load_recipe
 from ganzoo.errors import WeightsError
+from ganzoo.export.conversion.evidence import Evidence, look
+from ganzoo.export.conversion.fitting import fitting_recipes
+from ganzoo.export.conversion.foreign import Checkpoint
+from ganzoo.export.conversion.planning import _recipe
+from ganzoo.export.conversion.recognition import Recognised, find_networks, recognise
 from ganzoo.recipes import list_recipes
 
 State = dict[str, Tensor]

@@ -13,12 +13,12 @@ import numpy as np
 import onnx
 import onnx_files
 import pytest
-from ganzoo.export import OnnxSampler
 from onnx import TensorProto, helper
 from onnx_files import CHANNELS, CLASSES, LATENT_DIM, SIZE, twin
 
 from ganzoo import registry
 from ganzoo.errors import GanzooError, UsageError, WeightsError
+from ganzoo.export import OnnxSampler
 from ganzoo.pictures import to_uint8
 from ganzoo.sampling import labels_of, latents
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ganzoo.export import export_onnx
 
+from ganzoo.export import export_onnx
 from ganzoo.models import Model
 from ganzoo.references import ModelLocation
 from ganzoo.sampling import Sampler, TorchSampler, open_sampler

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import onnx_files
 import pytest
 import torch
-from ganzoo.export import OnnxSampler, export_onnx
 from PIL import Image
 from tiny_runs import table
 
+from ganzoo.export import OnnxSampler, export_onnx
 from ganzoo.zoo import create_model
 
 fidelity = pytest.importorskip("torch_fidelity")

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import onnx_files
 import pytest
-from ganzoo.export import OnnxSampler, export_onnx
-from ganzoo.export.benchmark import benchmark_sampling
-from ganzoo.export.engines import BoundEngine
 
+from ganzoo.export import OnnxSampler, export_onnx
+from ganzoo.export.benchmark.measuring import benchmark_sampling
+from ganzoo.export.runtime.engines import BoundEngine
 from ganzoo.models import Model
 from ganzoo.references import ModelLocation
 from ganzoo.sampling import TorchSampler

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ganzoo.export.engines import OUTPUT, choose_engine
-from ganzoo.export.metadata import EXPORT_AGAIN, OnnxMetadata, read_metadata
-from ganzoo.export.providers import OpenedSession, one_line, open_session
 
 from ganzoo.errors import GanzooError, UsageError, WeightsError
+from ganzoo.export.metadata import EXPORT_AGAIN, OnnxMetadata, read_metadata
+from ganzoo.export.runtime.engines import OUTPUT, choose_engine
+from ganzoo.export.runtime.providers import OpenedSession, one_line, open_session
 from ganzoo.reading import START_BYTES, open_ordinary, what_it_is
 from ganzoo.sampling import BaseSampler
 

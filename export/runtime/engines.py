@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from ganzoo.export.providers import OpenedSession, import_runtime
+
+from ganzoo.export.runtime.providers import OpenedSession, import_runtime
 
 _LARGEST_POWER = 64  # up to it batches are filled up to a power of two, beyond it to a multiple of it
 OUTPUT = "image"

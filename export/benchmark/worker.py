@@ -1,6 +1,6 @@
 """The process in which one runtime is measured: it opens one model and draws batches when it is told to.
 
-    python -m ganzoo.export.benchmark_worker
+    python -m ganzoo.export.benchmark.worker
 
 It is told by lines of JSON on standard input and answers each by one on standard output:
 
@@ -64,7 +64,7 @@ class _Worker:
 def _open(runtime: str, path: Path, device: str, threads: int | None) -> tuple[BaseSampler, str, int]:
     """Return a runtime's sampler of a model, the name of what computes, and the processor's threads that it uses."""
     if runtime.startswith("onnx"):
-        from ganzoo.export.runtime import OnnxSampler
+        from ganzoo.export.runtime.sampler import OnnxSampler
 
         sampler = OnnxSampler(path, provider=device, threads=threads)
         return sampler, sampler.provider, sampler.threads

@@ -1,6 +1,6 @@
 """How fast a model draws in each runtime: torch and ONNX Runtime, in several precisions, at several batch sizes.
 
-Each runtime has a process of its own (`benchmark_worker.py`). They take turns, round by round and in changing order, so
+Each runtime has a process of its own (`worker.py`). They take turns, round by round and in changing order, so
 that what else the machine does strikes all alike. A draw is timed from z on the host to images on the host.
 """
 
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from ganzoo.export.benchmark_process import WorkerProcess
 
 from ganzoo.errors import GanzooError, UsageError, suggest
+from ganzoo.export.benchmark.process import WorkerProcess
 
 if TYPE_CHECKING:
     from ganzoo.references import ModelLocation
@@ -153,7 +153,7 @@ def _check(
             raise UsageError(f"There is no runtime {name!r} to measure.", suggest(name, RUNTIMES))
     if location.kind != "onnx":
         return tuple(dict.fromkeys(runtimes)) if runtimes else RUNTIMES
-    from ganzoo.export.runtime import OnnxSampler
+    from ganzoo.export.runtime.sampler import OnnxSampler
 
     only = f"onnx-{OnnxSampler(location.path, provider='cpu').metadata.precision}"
     if wrong := [name for name in runtimes or () if name != only]:

@@ -14,12 +14,12 @@ from typing import Any
 
 from ganzoo.errors import GanzooError
 
-_MODULE = "ganzoo.export.benchmark_worker"
+_MODULE = "ganzoo.export.benchmark.worker"
 _PATIENCE = 5.0  # seconds that a process is given to end by itself
 
 
 class WorkerProcess:
-    """A process of `benchmark_worker.py`; leaving the context ends it.
+    """A process of `worker.py`; leaving the context ends it.
 
     It gets no signal of the terminal, so that Ctrl-C is this process's to answer; should this one be killed, the
     worker's standard input ends, and so does the worker.

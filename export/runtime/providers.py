@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ganzoo.export.metadata import EXPORT_AGAIN
-
 from ganzoo.errors import MissingDependencyError, UsageError, WeightsError, suggest
+from ganzoo.export.metadata import EXPORT_AGAIN
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
