@@ -36,11 +36,11 @@ import onnxruntime
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from ganzoo.export.half import to_half
-from ganzoo.export.onnx_export import calibration
-from ganzoo.export.passes import clean, fold_batch_norms, projection_to_gemm, subpixel
-from ganzoo.export.quantization import quantize
-from ganzoo.export.tracing import Interface, frozen, to_graph
+from ganzoo.export.onnx.exporting import calibration
+from ganzoo.export.onnx.half import to_half
+from ganzoo.export.onnx.passes import clean, fold_batch_norms, projection_to_gemm, subpixel
+from ganzoo.export.onnx.quantization import quantize
+from ganzoo.export.onnx.tracing import Interface, frozen, to_graph
 from ganzoo.models import Model, load_model
 from ganzoo.pictures import to_uint8
 from ganzoo.seeds import latents

@@ -14,7 +14,7 @@ from ganzoo.errors import GanzooError, UsageError
 from . import output
 
 if TYPE_CHECKING:
-    from ganzoo.export.onnx_export import ExportReport, Layout, Pixels, Precision
+    from ganzoo.export.onnx.exporting import ExportReport, Layout, Pixels, Precision
     from ganzoo.references import ModelLocation
 
 
@@ -77,7 +77,7 @@ def command(
 
     with TerminalReporter() as terminal:
         terminal.status("Loading PyTorch ...")
-        from ganzoo.export.onnx_export import export_onnx
+        from ganzoo.export.onnx.exporting import export_onnx
         from ganzoo.models import load_model
         from ganzoo.references import resolve_model
 

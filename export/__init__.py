@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ganzoo.export.conversion.converting import convert as convert
-    from ganzoo.export.onnx_export import export_onnx as export_onnx
+    from ganzoo.export.onnx.exporting import export_onnx as export_onnx
     from ganzoo.export.runtime.sampler import OnnxSampler as OnnxSampler
 
 _LAZY = {
     "OnnxSampler": "ganzoo.export.runtime.sampler",
     "convert": "ganzoo.export.conversion.converting",
-    "export_onnx": "ganzoo.export.onnx_export",
+    "export_onnx": "ganzoo.export.onnx.exporting",
 }
 
 __all__ = sorted(_LAZY)

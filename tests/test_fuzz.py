@@ -129,9 +129,9 @@ def damage(content: bytes, edit: Any) -> bytes:
     if kind == "cut":
         return before
     if kind == "insert":
-        return before + value + after
+        return b"".join((before, value, after))
     if kind == "overwrite":
-        return before + value + after[len(value) :]
+        return b"".join((before, value, after[len(value) :]))
     if kind == "remove":
         return before + after[value:]
     return before + after[: value if kind == "repeat" else 0] + after

@@ -188,12 +188,12 @@ def _files(
         if not runtime.startswith("onnx-"):
             files[runtime] = _File(path, weights)
             continue
-        from ganzoo.export.onnx_export import export_onnx
+        from ganzoo.export.onnx.exporting import export_onnx
 
         progress(f"Exporting {runtime} ...")
         target = folder / f"{runtime}.onnx"
         try:
-            export_onnx(model, target, precision=cast(Any, runtime.removeprefix("onnx-")))
+            export_onnx(model, target, precision=cast(Any, runtime.removeprefix("onnx-")), timing=False)
         except GanzooError as error:
             left_out[runtime] = str(error)
         else:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-from .layers import Layer, Norm, NotRecognised
+from ganzoo.export.conversion.layers import Layer, Norm, NotRecognised
 
 Role = Literal["generator", "discriminator"]
 

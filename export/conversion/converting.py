@@ -17,6 +17,12 @@ from typing import Any, Literal
 from ganzoo.building import load_recipe
 from ganzoo.card import card_numbers, model_card
 from ganzoo.errors import UsageError, WeightsError
+from ganzoo.export.conversion.chains import Role
+from ganzoo.export.conversion.fitting import State
+from ganzoo.export.conversion.numbers import DTYPES, as_dtype, kinds_of
+from ganzoo.export.conversion.planning import Network, Plan, plan_checkpoint, plan_model, with_licence
+from ganzoo.export.conversion.proof import build_model, check_draws, compare
+from ganzoo.export.conversion.targets import Kind, check_apart, check_free, kind_of_target
 from ganzoo.files import atomic_folder, flush_to_disk, sha256_of, temporary_sibling
 from ganzoo.model_config import CONFIG, DISCRIMINATOR, GENERATOR
 from ganzoo.model_files import weights_metadata
@@ -24,13 +30,6 @@ from ganzoo.models import load_model, save_companions
 from ganzoo.recipes import Recipe
 from ganzoo.references import FOREIGN_SUFFIXES, resolve_model
 from ganzoo.tensors import save_tensors
-
-from .chains import Role
-from .fitting import State
-from .numbers import DTYPES, as_dtype, kinds_of
-from .planning import Network, Plan, plan_checkpoint, plan_model, with_licence
-from .proof import build_model, check_draws, compare
-from .targets import Kind, check_apart, check_free, kind_of_target
 
 Precision = Literal["fp32", "fp16", "bf16"]
 

@@ -14,12 +14,11 @@ from torch import nn
 
 from ganzoo.building import build_discriminator, build_generator, load_recipe
 from ganzoo.errors import GanzooError, WeightsError
+from ganzoo.export.conversion.chains import Role
+from ganzoo.export.conversion.foreign import Checkpoint, Names
+from ganzoo.export.conversion.layers import NotRecognised
+from ganzoo.export.conversion.recognition import EMA_NAME, Found, shown_place
 from ganzoo.recipes import Recipe, list_recipes
-
-from .chains import Role
-from .foreign import Checkpoint, Names
-from .layers import NotRecognised
-from .recognition import EMA_NAME, Found, shown_place
 
 State = dict[str, torch.Tensor]
 

@@ -22,10 +22,9 @@ from typing import Any
 import torch
 
 from ganzoo.errors import WeightsError
+from ganzoo.export.conversion.pickles import asked_for
 from ganzoo.reading import START_BYTES, open_ordinary, what_it_is
 from ganzoo.tensors import read_tensors
-
-from .pickles import asked_for
 
 Names = tuple[str, ...]
 

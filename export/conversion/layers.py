@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .foreign import Names
+from ganzoo.export.conversion.foreign import Names
 
 Tensors = Mapping[Names, torch.Tensor]
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import torch
 
-from .chains import Chain, is_transposed
-from .layers import Layer, Norm, NotRecognised
+from ganzoo.export.conversion.chains import Chain, is_transposed
+from ganzoo.export.conversion.layers import Layer, Norm, NotRecognised
 
 
 def normed(chain: Chain) -> Chain:

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from ganzoo.errors import WeightsError
-
-from .planning import Plan
-from .proof import build_model, images
+from ganzoo.export.conversion.planning import Plan
+from ganzoo.export.conversion.proof import build_model, images
 
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """What can be asked for."""

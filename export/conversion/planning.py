@@ -14,6 +14,11 @@ from typing import Any
 
 from ganzoo.building import load_recipe
 from ganzoo.errors import RecipeError, UsageError, WeightsError
+from ganzoo.export.conversion.chains import Role
+from ganzoo.export.conversion.evidence import Evidence, look
+from ganzoo.export.conversion.fitting import Fit, State, difference, fit, fitting_recipes
+from ganzoo.export.conversion.foreign import Checkpoint, Names, read_checkpoint
+from ganzoo.export.conversion.recognition import OWN, Found, Recognised, find_networks, not_recognised, recognise
 from ganzoo.files import sha256_of
 from ganzoo.model_config import (
     CONFIG,
@@ -27,12 +32,6 @@ from ganzoo.models import load_model
 from ganzoo.recipes import Recipe
 from ganzoo.references import ModelLocation
 from ganzoo.tensors import read_tensors
-
-from .chains import Role
-from .evidence import Evidence, look
-from .fitting import Fit, State, difference, fit, fitting_recipes
-from .foreign import Checkpoint, Names, read_checkpoint
-from .recognition import OWN, Found, Recognised, find_networks, not_recognised, recognise
 
 UNKNOWN = "unknown"
 """The source of a recipe whose data nobody recorded; `--data` takes its place where the recipe is trained."""

@@ -11,11 +11,10 @@ import torch
 
 from ganzoo.building import build_discriminator, build_generator
 from ganzoo.errors import WeightsError
+from ganzoo.export.conversion.fitting import State
+from ganzoo.export.conversion.planning import Plan
 from ganzoo.models import Model
 from ganzoo.tensors import check_finite, load_strictly, read_tensors
-
-from .fitting import State
-from .planning import Plan
 
 _SEEDS = 8
 

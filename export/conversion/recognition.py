@@ -16,11 +16,10 @@ from typing import Any
 import torch
 
 from ganzoo.errors import WeightsError
-
-from .chains import Chain, Reading, Role, read_discriminator, read_generator
-from .foreign import Checkpoint, Names
-from .layers import Layer, NotRecognised, common_prefix, orders, read_layers, with_norms
-from .norms import normed
+from ganzoo.export.conversion.chains import Chain, Reading, Role, read_discriminator, read_generator
+from ganzoo.export.conversion.foreign import Checkpoint, Names
+from ganzoo.export.conversion.layers import Layer, NotRecognised, common_prefix, orders, read_layers, with_norms
+from ganzoo.export.conversion.norms import normed
 
 EMA_NAME = re.compile(r"(?i:(^|_)(ema|avg|average|averaged|shadow|swa|running)($|_)|^ema)|[a-zDG]E(MA|ma)$")
 """How an average of weights over training is called."""

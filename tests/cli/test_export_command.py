@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from ganzoo.cli.export import default_path, suffix_of
 from ganzoo.cli.main import root
 from ganzoo.errors import GanzooError
-from ganzoo.export import latency, onnx_export, outputs, parity, tracing
+from ganzoo.export.onnx import exporting, latency, outputs, parity, tracing
 from ganzoo.files import sha256_of
 from ganzoo.references import ModelLocation
 
@@ -35,7 +35,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return onnx.load_from_string(_TRACES[key])
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(onnx_export, "to_graph", to_graph)
+    monkeypatch.setattr(exporting, "to_graph", to_graph)
     monkeypatch.setattr(latency, "_MOST", 1)
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import nn
 
 import ganzoo
-from ganzoo.export import latency, onnx_export, tracing
+from ganzoo.export.onnx import exporting, latency, tracing
 from ganzoo.models import Model
 
 _TRACES: dict[tuple[Any, ...], onnx.ModelProto] = {}
@@ -38,7 +38,7 @@ def trace(generator: nn.Module, interface: tracing.Interface, opset: int) -> onn
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an export trace the same network but once, and leave out the timing of files."""
-    monkeypatch.setattr(onnx_export, "to_graph", trace)
+    monkeypatch.setattr(exporting, "to_graph", trace)
     monkeypatch.setattr(latency, "_MOST", 1)
 
 

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from ganzoo.building import build_generator, load_recipe
-from ganzoo.export.passes import fold_batch_norms, projection_to_gemm
+from ganzoo.export.onnx.passes import fold_batch_norms, projection_to_gemm
 from ganzoo.recipes import Recipe
 
 Array = npt.NDArray[Any]

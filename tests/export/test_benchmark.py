@@ -159,12 +159,12 @@ def test_a_runtime_that_fails_is_left_out_and_the_others_go_on() -> None:
 def test_what_cannot_be_exported_is_left_out_with_the_reason(
     folder: ModelLocation, monkeypatch: pytest.MonkeyPatch, scratch: Path
 ) -> None:
-    def export_onnx(model: Model, path: Path, *, precision: str) -> None:
+    def export_onnx(model: Model, path: Path, *, precision: str, timing: bool) -> None:
         if precision == "int8":
             raise GanzooError("It would not draw the same images.", "Use fp16.")
         onnx_files.write(path)
 
-    monkeypatch.setattr("ganzoo.export.onnx_export.export_onnx", export_onnx)
+    monkeypatch.setattr("ganzoo.export.onnx.exporting.export_onnx", export_onnx)
     done = benchmark_sampling(folder, runtimes=("onnx-int8", "onnx-fp32"), batch_sizes=(1,), seconds=0.01)
     assert [result.runtime for result in done.results] == ["onnx-fp32"]
     assert done.left_out == {"onnx-int8": "It would not draw the same images. Use fp16."}

@@ -21,9 +21,10 @@ from exportable import ResNetGenerator, of_generator, quick, small
 
 import ganzoo
 from ganzoo.errors import GanzooError, UsageError, WeightsError
-from ganzoo.export import export_onnx, latency, onnx_export, parity, tracing
-from ganzoo.export.onnx_export import ExportReport, calibration
-from ganzoo.export.tracing import Interface
+from ganzoo.export import export_onnx
+from ganzoo.export.onnx import exporting, latency, parity, tracing
+from ganzoo.export.onnx.exporting import ExportReport, calibration
+from ganzoo.export.onnx.tracing import Interface
 from ganzoo.files import sha256_of
 from ganzoo.models import Model, load_model
 from ganzoo.pictures import to_uint8
@@ -237,7 +238,7 @@ def test_the_metadata_say_what_the_file_is(tmp_path: Path, conditional: Model, e
 
 
 def test_changed_weights_have_another_sha256_than_the_file_they_came_from(tmp_path: Path) -> None:
-    from ganzoo.export.outputs import generator_sha256
+    from ganzoo.export.onnx.outputs import generator_sha256
 
     small("dcgan-digits").save(tmp_path / "one")
     model = load_model(tmp_path / "one")
@@ -252,7 +253,8 @@ _ELSEWHERE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from exportable import small
-from ganzoo.export import export_onnx, latency
+from ganzoo.export import export_onnx
+from ganzoo.export.onnx import latency
 latency._MOST = 1
 for precision in sys.argv[3:]:
     export_onnx(small("dcgan-digits"), f"{sys.argv[2]}/{precision}.onnx", precision=precision)
@@ -366,7 +368,7 @@ def test_what_does_not_fit_into_one_file_is_refused(
     with pytest.raises(GanzooError, match="an ONNX file holds less than 2 GiB"):
         export(digits)
     monkeypatch.undo()
-    monkeypatch.setattr(onnx_export, "MAX_BYTES", 1000)
+    monkeypatch.setattr(exporting, "MAX_BYTES", 1000)
     with pytest.raises(GanzooError, match=r"The export has .* an ONNX file holds less than 2 GiB"):
         export(digits)
     assert list(tmp_path.iterdir()) == []
@@ -420,7 +422,7 @@ def test_a_path_that_cannot_hold_the_file_is_refused_before_any_work(
 ) -> None:
     (tmp_path / "folder.onnx").mkdir()
     (tmp_path / "file").touch()
-    monkeypatch.delattr(onnx_export, "to_graph")
+    monkeypatch.delattr(exporting, "to_graph")
     with pytest.raises(error, match=said):
         export_onnx(digits, tmp_path / name)
 

@@ -12,10 +12,11 @@ import pytest
 from exportable import quick, small, trace
 
 from ganzoo.errors import GanzooError
-from ganzoo.export import export_onnx, onnx_export, parity, passes, tracing
-from ganzoo.export.outputs import set_header
-from ganzoo.export.parity import Claim, Parity
-from ganzoo.export.tracing import Interface
+from ganzoo.export import export_onnx
+from ganzoo.export.onnx import exporting, parity, passes, tracing
+from ganzoo.export.onnx.outputs import set_header
+from ganzoo.export.onnx.parity import Claim, Parity
+from ganzoo.export.onnx.tracing import Interface
 from ganzoo.models import Model
 from ganzoo.pictures import to_uint8
 
@@ -119,7 +120,7 @@ def test_a_failed_proof_leaves_no_file_and_keeps_the_old_one(
         tanh.op_type = "Softsign"  # of the same range, and nearly of the same form
         return graph
 
-    monkeypatch.setattr(onnx_export, "to_graph", spoilt)
+    monkeypatch.setattr(exporting, "to_graph", spoilt)
     for name in ("new.onnx", "old.onnx"):
         with pytest.raises(GanzooError, match=r"largest error 0\.1\d+, .* Nothing was written"):
             export_onnx(model, tmp_path / name)

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_graphs import SMALL, Array, exported, folded, graph, inputs_of, kinds, run
 
 from ganzoo.errors import GanzooError
-from ganzoo.export.passes import (
+from ganzoo.export.onnx.passes import (
     batch_norms,
     check_no_random,
     clean,

@@ -11,10 +11,10 @@ from onnx import helper, numpy_helper
 from onnx_graphs import SMALL, Array, folded, graph, inputs_of, kinds, run, session
 
 from ganzoo.errors import GanzooError
-from ganzoo.export.passes import clean, subpixel
-from ganzoo.export.quantization import quantize, weight_steps
-from ganzoo.export.quantization_layout import channels_last
-from ganzoo.export.quantization_ranges import scale_of
+from ganzoo.export.onnx.passes import clean, subpixel
+from ganzoo.export.onnx.quantization import quantize, weight_steps
+from ganzoo.export.onnx.quantization.layout import channels_last
+from ganzoo.export.onnx.quantization.ranges import scale_of
 from ganzoo.pictures import to_uint8
 from ganzoo.recipes import Recipe
 

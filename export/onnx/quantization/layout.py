@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from .passes_graph import Graph, attribute
+from ganzoo.export.onnx.passes.graph import Graph, attribute
 
 _LAST, _FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 

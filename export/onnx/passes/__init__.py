@@ -12,9 +12,9 @@ In the order in which the exporter needs them:
 
 from __future__ import annotations
 
-from .passes_batch_norm import batch_norms, fold_batch_norms
-from .passes_clean import check_no_random, clean
-from .passes_projection import projection_to_gemm
-from .passes_subpixel import subpixel
+from ganzoo.export.onnx.passes.batch_norm import batch_norms, fold_batch_norms
+from ganzoo.export.onnx.passes.clean import check_no_random, clean
+from ganzoo.export.onnx.passes.projection import projection_to_gemm
+from ganzoo.export.onnx.passes.subpixel import subpixel
 
 __all__ = ["batch_norms", "check_no_random", "clean", "fold_batch_norms", "projection_to_gemm", "subpixel"]

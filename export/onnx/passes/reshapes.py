@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from .passes_graph import Graph
+from ganzoo.export.onnx.passes.graph import Graph
 
 _RESHAPES = ("Reshape", "Unsqueeze", "Squeeze", "Flatten")
 _ELEMENTWISE = ("Relu", "LeakyRelu", "Tanh", "Sigmoid")

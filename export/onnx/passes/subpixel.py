@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
-from .passes_graph import Array, Graph, attribute
+from ganzoo.export.onnx.passes.graph import Array, Graph, attribute
 
 _TO_THE_END = np.iinfo(np.int64).max
 _NARROW = 16  # output channels below which the joined form is faster

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 
 from ganzoo.errors import GanzooError
-
-from .passes_graph import Array
+from ganzoo.export.onnx.passes.graph import Array
+from ganzoo.export.runtime.providers import import_runtime
 
 _LEVELS = 255
 
@@ -58,8 +58,7 @@ def measure_ranges(
     Raises:
         GanzooError: the calibration is empty or does not fit the inputs, or the model draws NaN or Inf.
     """
-    import onnxruntime
-
+    onnxruntime = import_runtime()
     inputs = [value.name for value in model.graph.input]
     wanted = [name for name in dict.fromkeys(names) if name not in inputs]
     probe = onnx.ModelProto()

@@ -7,8 +7,7 @@ from collections import Counter
 import onnx
 
 from ganzoo.errors import GanzooError
-
-from .passes_graph import Graph, names_read, rename_reads, subgraphs
+from ganzoo.export.onnx.passes.graph import Graph, names_read, rename_reads, subgraphs
 
 _RANDOM = {
     "Bernoulli",

@@ -23,11 +23,11 @@ import torch
 from torch import nn
 
 from ganzoo.errors import GanzooError
+from ganzoo.export.onnx.passes import check_no_random
+from ganzoo.export.onnx.tracing import BATCH, IMAGE, LABEL, Interface, Z, draw
+from ganzoo.export.runtime.providers import import_runtime
 from ganzoo.pictures import to_uint8
 from ganzoo.seeds import latents
-
-from .passes import check_no_random
-from .tracing import BATCH, IMAGE, LABEL, Interface, Z, draw
 
 BATCHES = (1, 2, 7, 64)
 PROOF_SEED = 1 << 63
@@ -146,8 +146,7 @@ def open_session(content: bytes, threads: int) -> Any:
     Raises:
         GanzooError: ONNX Runtime refuses the file.
     """
-    import onnxruntime
-
+    onnxruntime = import_runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads

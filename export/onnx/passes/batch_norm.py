@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from .passes_graph import Array, Graph, attribute
-from .passes_reshapes import merge_reshapes
+from ganzoo.export.onnx.passes.graph import Array, Graph, attribute
+from ganzoo.export.onnx.passes.reshapes import merge_reshapes
 
 _SAME_ORDER = {"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"}  # the elements stay in their order
 _EPSILON = 1e-5  # ONNX's default

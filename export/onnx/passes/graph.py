@@ -1,6 +1,6 @@
 """An ONNX graph opened for editing: who makes and who reads each tensor, which are constants, which shapes they have.
 
-The passes of `ganzoo.export.passes` are pure: they open a copy, change it, and build a new model from it.
+The passes of `ganzoo.export.onnx.passes` are pure: they open a copy, change it, and build a new model from it.
 """
 
 from __future__ import annotations

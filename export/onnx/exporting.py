@@ -1,7 +1,7 @@
 """ONNX export: a generator as one file that draws the same pictures without torch, proven before it appears.
 
-    torch module → graph (`tracing.py`) → folded and cleaned (`passes.py`) → float16 or int8 (`half.py`,
-    `quantization.py`) → pixels and metadata (`outputs.py`) → proof on the exact bytes (`parity.py`) → file
+    torch module → graph (`tracing.py`) → folded and cleaned (`passes/`) → float16 or int8 (`half.py`,
+    `quantization/`) → pixels and metadata (`outputs.py`) → proof on the exact bytes (`parity.py`) → file
 
 The file's inputs are `z`, float32 (batch, latent_dim), and, of a conditional model, `label`, int64 (batch,); its output
 is `image`. The same model and settings give the same bytes.
@@ -24,16 +24,15 @@ import torch
 from torch import nn
 
 from ganzoo.errors import GanzooError, UsageError
+from ganzoo.export.onnx import latency, outputs, parity, passes
+from ganzoo.export.onnx.half import to_half
+from ganzoo.export.onnx.latency import Latency
+from ganzoo.export.onnx.outputs import OPSETS
+from ganzoo.export.onnx.parity import Claim, Parity
+from ganzoo.export.onnx.tracing import LABEL, MAX_BYTES, Interface, Z, check_generator_is_a_function, frozen, to_graph
 from ganzoo.files import write_atomically
 from ganzoo.models import Model
 from ganzoo.seeds import latents
-
-from . import latency, outputs, parity, passes
-from .half import to_half
-from .latency import Latency
-from .outputs import OPSETS
-from .parity import Claim, Parity
-from .tracing import LABEL, MAX_BYTES, Interface, Z, check_generator_is_a_function, frozen, to_graph
 
 Precision = Literal["fp32", "fp16", "int8"]
 Pixels = Literal["float", "uint8"]
@@ -97,6 +96,7 @@ def export_onnx(
     opset: int = DEFAULT_OPSET,
     subpixel: bool | None = None,
     force: bool = False,
+    timing: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> ExportReport:
     """Write a model's generator as an ONNX file, after proving that it draws the same images; report on both.
@@ -110,8 +110,10 @@ def export_onnx(
         layout: of `image`: "nchw", or with uint8 "nhwc".
         opset: the version of ONNX's operators, 18 to 22.
         subpixel: whether transposed convolutions of stride 2 are written as convolutions and DepthToSpace, which is
-            exact; None: where it is faster, which is for int8.
+            exact; None: where it is faster on processors: for int8 all of them, for fp32 those of large kernels and
+            many channels.
         force: whether a file that ganzoo did not export is replaced too.
+        timing: whether both are timed; without it the report's `latency` is empty.
         progress: is told in words what is being done.
 
     Raises:
@@ -138,8 +140,10 @@ def export_onnx(
     threads = torch.get_num_threads()
     session = parity.open_session(content, threads)
     rows = parity.prove(session, generator, claim, interface)
-    say("Timing ...")
-    times = latency.measure(session, generator, interface)
+    times: tuple[Latency, ...] = ()
+    if timing:
+        say("Timing ...")
+        times = latency.measure(session, generator, interface)
     write_atomically(path, content)
     return ExportReport(
         path=path,
@@ -161,13 +165,13 @@ def _graph(generator: nn.Module, interface: Interface, claim: Claim, subpixel: b
     """Return the graph of a file, but for its metadata."""
     graph = to_graph(generator, interface, claim.opset)
     graph = passes.fold_batch_norms(passes.projection_to_gemm(graph))
-    if subpixel if subpixel is not None else claim.precision == "int8":
-        graph = passes.subpixel(graph)
+    if subpixel or (subpixel is None and claim.precision != "fp16"):
+        graph = passes.subpixel(graph, only_where_faster=subpixel is None and claim.precision == "fp32")
     graph = passes.clean(graph)
     if claim.precision == "fp16":
         graph = to_half(graph)
     elif claim.precision == "int8":
-        from .quantization import quantize
+        from ganzoo.export.onnx.quantization import quantize
 
         graph = quantize(graph, calibration(interface))
     if claim.pixels == "uint8":

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from .passes_graph import Array, Graph, attribute
-from .passes_reshapes import merge_reshapes
+from ganzoo.export.onnx.passes.graph import Array, Graph, attribute
+from ganzoo.export.onnx.passes.reshapes import merge_reshapes
 
 
 def projection_to_gemm(model: onnx.ModelProto) -> onnx.ModelProto:

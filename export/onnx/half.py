@@ -8,16 +8,17 @@ float32, as fast as with the float32 file.
 
 from __future__ import annotations
 
-import sys
+import importlib.util
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import onnx
 
 from ganzoo.errors import GanzooError
-
-from .passes import clean
+from ganzoo.export.onnx.passes import clean
+from ganzoo.export.runtime.providers import import_runtime
 
 
 def to_half(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -44,11 +45,12 @@ def to_half(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _converter() -> Callable[..., Any]:
-    """Return ONNX Runtime's converter; importing its package adds a folder of scripts to the path, which is undone."""
-    before = list(sys.path)
-    try:
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-    finally:
-        sys.path[:] = before
-    converter: Callable[..., Any] = convert_float_to_float16
+    """Return ONNX Runtime's converter, loaded as a file: its package would put a folder of scripts on the path."""
+    place = Path(import_runtime().__file__).parent / "transformers" / "float16.py"
+    spec = importlib.util.spec_from_file_location("ganzoo.export.onnx._float16", place)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{place} is no Python module")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    converter: Callable[..., Any] = module.convert_float_to_float16
     return converter

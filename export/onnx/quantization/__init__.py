@@ -25,10 +25,9 @@ import numpy as np
 import onnx
 
 from ganzoo.errors import GanzooError
-
-from .passes_graph import Array, Graph, attribute, rename_reads
-from .quantization_layout import channels_last
-from .quantization_ranges import Scale, measure_ranges, scale_of
+from ganzoo.export.onnx.passes.graph import Array, Graph, attribute, rename_reads
+from ganzoo.export.onnx.quantization.layout import channels_last
+from ganzoo.export.onnx.quantization.ranges import Scale, measure_ranges, scale_of
 
 _MOVES = ("Concat", "DepthToSpace", "Flatten", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 _FUSED = ("Relu",)  # by runtimes into the layer before it

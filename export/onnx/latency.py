@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from ganzoo.export.onnx.parity import PROOF_SEED, run
+from ganzoo.export.onnx.tracing import Interface, draw
 from ganzoo.seeds import latents
-
-from .parity import PROOF_SEED, run
-from .tracing import Interface, draw
 
 BATCHES = (1, 64)
 _BUDGETS = ((1, 8.0), (3, 1.0))  # seconds after which no more than so many runs of each are wanted

@@ -16,12 +16,11 @@ import torch
 
 import ganzoo
 from ganzoo.errors import GanzooError, WeightsError
+from ganzoo.export.metadata import METADATA_KEY, SCHEMA_VERSION
+from ganzoo.export.onnx.tracing import BATCH, IMAGE, Interface
 from ganzoo.files import sha256_of
 from ganzoo.models import GENERATOR, Model, published_recipe, save_model
 from ganzoo.tensors import read_tensors
-
-from .metadata import METADATA_KEY, SCHEMA_VERSION
-from .tracing import BATCH, IMAGE, Interface
 
 VALUE_RANGES = {"float": "[-1, 1]", "uint8": "0 to 255"}
 OPSETS = range(18, 23)  # 18 is the least that torch's exporter writes; above 22 a file needs IR version 11
