@@ -23,6 +23,7 @@ from torch.utils.flop_counter import flop_registry
 from ganzoo.building import build_discriminator, build_generator
 from ganzoo.randomness import Draws
 from ganzoo.recipes import OptimizerSection
+from ganzoo.shapes import shapes_only
 from ganzoo.training.feeder import Batch
 from ganzoo.training.rounds import Part
 from ganzoo.training.step import Step
@@ -103,7 +104,7 @@ def summarize(recipe: Recipe) -> RecipeSummary:
         RecipeError: a network that cannot be built.
         PluginError: a network that does not keep the contract.
     """
-    with torch.device("meta"):
+    with shapes_only():
         generator, discriminator = build_generator(recipe), build_discriminator(recipe)
         z = torch.empty(_BATCH, recipe.generator.latent_dim)  # (batch, latent_dim)
         image = torch.empty(
@@ -264,7 +265,7 @@ def step_flops(recipe: Recipe) -> float:
     Args:
         recipe: resolved.
     """
-    with torch.device("meta"):
+    with shapes_only():
         generator, discriminator = build_generator(recipe), build_discriminator(recipe)
     # The optimisers' work is not counted, and Adam's does not run on the meta device: one that does stands in.
     stand_in = recipe.model_copy(update={"optimizer": OptimizerSection(name="rmsprop", lr=0.0)})

@@ -19,6 +19,7 @@ from ganzoo.export.conversion.foreign import Checkpoint, Names
 from ganzoo.export.conversion.layers import NotRecognised
 from ganzoo.export.conversion.recognition import EMA_NAME, Found, shown_place
 from ganzoo.recipes import Recipe, list_recipes
+from ganzoo.shapes import shapes_only
 
 State = dict[str, torch.Tensor]
 
@@ -53,7 +54,7 @@ class Fit:
 
 def shapes_of(recipe: Recipe, role: Role) -> nn.Module:
     """Return a recipe's network without memory, on torch's meta device."""
-    with torch.device("meta"):
+    with shapes_only():
         return build_generator(recipe) if role == "generator" else build_discriminator(recipe)
 
 

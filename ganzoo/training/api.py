@@ -21,6 +21,7 @@ from ganzoo.files import locked
 from ganzoo.models import weights_sha256
 from ganzoo.recipes import Recipe, parse_recipe
 from ganzoo.references import resolve_model
+from ganzoo.shapes import shapes_only
 from ganzoo.training.checkpoints import find_checkpoint
 from ganzoo.training.events import Reporter
 from ganzoo.training.networks import build_networks
@@ -215,7 +216,7 @@ def plan(
     settled = asked.settled(images)
     per_step = asked.images_per_step
     last = total_steps(settled.train.kimg, per_step)
-    with torch.device("meta"):
+    with shapes_only():
         networks = {"generator": build_generator(settled), "discriminator": build_discriminator(settled)}
     return TrainingPlan(
         recipe=settled,
