@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 # where several processes share the machine. Child processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# What a shell starts in the background ignores Ctrl-C, and so do its child processes, which some tests send it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Third parties' packages: their tests run where the packages are installed (tests/packaging).
 collect_ignore = ["plugin_package"]
@@ -22,8 +26,8 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     """Keep the tests off the user's caches, and the user's settings off the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANZOO_HOME", str(tmp_path_factory.mktemp("ganzoo_home")))
-        patch.delenv("GANZOO_DEBUG", raising=False)
-        patch.delenv("GANZOO_PLUGINS", raising=False)
+        for name in ("GANZOO_DEBUG", "GANZOO_OFFLINE", "GANZOO_PLUGINS", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
+            patch.delenv(name, raising=False)
         yield
 
 

@@ -17,6 +17,7 @@ import torch
 import ganzoo
 from ganzoo.building import load_recipe
 from ganzoo.recipes import Recipe
+from ganzoo.tensors import read_tensors
 from ganzoo.training.events import Event, Progress
 from ganzoo.training.trainer import TrainingResult
 
@@ -126,6 +127,16 @@ def bytes_of(run: Path, *patterns: str) -> dict[str, bytes]:
     patterns = patterns or ("model/*", "samples/*.png", "evolution.gif", "recipe.toml", "run.json")
     found = {path.relative_to(run).as_posix(): path.read_bytes() for one in patterns for path in run.glob(one)}
     assert found, f"nothing in {run} is like {patterns}"
+    return found
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    """The tensors of a run's model, whatever its files say beside them of how it was trained, and its picture."""
+    found = bytes_of(run, "model/samples.png")
+    for name in WEIGHTS:
+        if (run / name).exists():
+            tensors = read_tensors(run / name)[0]
+            found |= {f"{name}/{key}": tensor.numpy().tobytes() for key, tensor in tensors.items()}
     return found
 
 

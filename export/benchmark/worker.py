@@ -10,16 +10,19 @@ It is told by lines of JSON on standard input and answers each by one on standar
         → {"seconds": [of each draw]}
 
 What goes wrong is answered by {"error": …}. A process of its own makes the memory that is counted the runtime's alone,
-and keeps the threads of two runtimes apart. It ends when its standard input does.
+and keeps the threads of two runtimes apart. It ends when its standard input does, in the middle of a draw too: whoever
+wanted the answer is gone.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import queue
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -99,12 +102,12 @@ def peak_memory() -> int | None:
     return None
 
 
-def serve(commands: IO[str], answers: IO[str]) -> None:
+def serve(commands: Iterable[str], answers: IO[str]) -> None:
     """Answer commands until there are no more.
 
     Args:
-        commands: a text stream, one JSON object a line.
-        answers: the same.
+        commands: lines, one JSON object each.
+        answers: a text stream, the same.
     """
     worker: _Worker | None = None
 
@@ -135,7 +138,21 @@ def main() -> None:
     """Answer the commands on standard input; what libraries print goes to standard error."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    serve(sys.stdin, answers)
+    serve(_lines_until_alone(sys.stdin), answers)
+
+
+def _lines_until_alone(stream: IO[str]) -> Iterator[str]:
+    """Yield a stream's lines; at its end the process ends, whatever it is doing."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in stream:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield lines.get()
 
 
 if __name__ == "__main__":

@@ -118,11 +118,14 @@ def test_ctrl_c_ends_it_in_one_line_and_leaves_nothing(path: Path, tmp_path: Pat
     command = [sys.executable, "-m", "ganzoo", "bench", "sample", str(path), "--seconds", "3600"]
     environment = {**os.environ, "TMPDIR": str(scratch)}
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    patience = time.monotonic() + 60
-    while not list(scratch.glob("*/onnx-fp32.log")) and time.monotonic() < patience:
-        time.sleep(0.02)
-    running.send_signal(signal.SIGINT)
-    printed, told = running.communicate(timeout=60)
+    try:
+        patience = time.monotonic() + 60
+        while not list(scratch.glob("*/onnx-fp32.log")) and time.monotonic() < patience:
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        printed, told = running.communicate(timeout=60)
+    finally:
+        running.kill()
     assert (running.returncode, printed) == (1, "")
     assert told.strip() == "ganzoo: error: Stopped by Ctrl-C."
     assert list(scratch.iterdir()) == []

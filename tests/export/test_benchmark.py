@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,21 @@ def test_a_worker_answers_every_line_and_tells_of_any_error_in_one(onnx_file: Mo
     assert len(drawn["seconds"]) == 1
     assert 0 < drawn["seconds"][0] < 10
     assert (never_warmed, unknown) == ({"error": "KeyError: 5"}, {"error": "KeyError: 'draw'"})
+
+
+def test_a_worker_ends_with_its_standard_input_in_the_middle_of_a_draw(
+    onnx_file: ModelLocation, tmp_path: Path
+) -> None:
+    with WorkerProcess("onnx-fp32", tmp_path / "log") as process:
+        process.ask(opening(onnx_file.path))
+        running = process._process
+        assert running.stdin is not None
+        running.stdin.write(json.dumps({"draw": 1, "seconds": 600.0}) + "\n")
+        running.stdin.flush()
+        time.sleep(0.2)
+        assert running.poll() is None
+        running.stdin.close()
+        assert running.wait(30) == 0
 
 
 # ------------------------------------------------------------------ memory

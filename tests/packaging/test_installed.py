@@ -138,7 +138,7 @@ def test_plugins_can_be_turned_off(plain: Environment) -> None:
     assert not {"swirl-rings", "cracked-recipe"} & set(names)
     done = plain.ganzoo("show", "swirl-rings", GANZOO_PLUGINS="0")
     assert done.returncode == 2
-    assert "There is no recipe named 'swirl-rings'" in done.stderr
+    assert "There is no recipe or model named 'swirl-rings'" in done.stderr
 
 
 def test_a_plugins_own_tests_hold_it_to_the_contract(plain: Environment) -> None:

@@ -32,6 +32,7 @@ from tiny_runs import (
     states,
     table,
     train,
+    weights,
 )
 
 import ganzoo
@@ -204,7 +205,7 @@ def test_how_often_it_is_looked_at_changes_nothing_in_what_is_trained(tmp_path: 
     never = table(**changes, train__sample_every=99, train__log_every=99, train__checkpoint_every=99)
     train(often, tmp_path / "often", labelled())
     train(never, tmp_path / "never", labelled())
-    assert_same(*(bytes_of(tmp_path / name, *WEIGHTS, "model/samples.png") for name in ("often", "never")))
+    assert_same(*(weights(tmp_path / name) for name in ("often", "never")))
     one, other = (
         read_tensors(tmp_path / name / "checkpoints/step-00000006/state.safetensors")[0] for name in ("often", "never")
     )
@@ -325,7 +326,7 @@ def test_an_array_a_tensor_a_file_and_a_dataset_of_the_same_images_train_the_sam
     found = {}
     for name, data in kinds.items():
         train(table(data__num_classes=3), tmp_path / name, data)
-        found[name] = bytes_of(tmp_path / name, *WEIGHTS)
+        found[name] = weights(tmp_path / name)
     assert [name for name in found if found[name] != found["array"]] == []
 
 

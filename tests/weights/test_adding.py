@@ -309,7 +309,7 @@ def test_a_model_that_draws_nan_is_refused(
     next(model.generator.parameters()).data.fill_(3e38)  # finite, and every sum of it is not
     save_model(model_folder, model.config, model.generator, None)
     assert add(own_weights, model_folder) == 1
-    assert "draws NaN" in capsys.readouterr().err
+    assert "draws images that hold NaN" in capsys.readouterr().err
 
 
 def test_a_type_that_does_not_exist_is_refused(own_weights: Path, model_folder: Path) -> None:
