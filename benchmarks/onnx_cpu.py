@@ -6,9 +6,10 @@
     torch                 eager, float32
     torch bf16            weights in bfloat16, channels last
     onnx plain            what torch's exporter writes
-    onnx fp32             folded, transposed convolutions of 5 × 5 as phases: `subpixel(only_where_faster=True)`
-    onnx fp32 all         all transposed convolutions as convolutions
-    onnx fp16             `onnx fp32` in float16
+    onnx fp32             as `ganzoo export --onnx` writes it: folded, those transposed convolutions as convolutions that
+                          run faster so
+    onnx fp32 subpixel    all transposed convolutions as convolutions
+    onnx fp16             folded, in float16, as `--precision fp16` writes it
     onnx int8 plain       onnxruntime.quantization on the folded graph with its transposed convolutions
     onnx int8             ours
 
@@ -119,8 +120,8 @@ def _contenders(model: Model, interface: Interface, threads: int, only: list[str
     phases = clean(subpixel(folded))
     forms: dict[str, Callable[[], onnx.ModelProto]] = {
         "onnx fp32": lambda: ours,
-        "onnx fp32 all": lambda: phases,
-        "onnx fp16": lambda: to_half(ours),
+        "onnx fp32 subpixel": lambda: phases,
+        "onnx fp16": lambda: to_half(clean(folded)),
         "onnx int8 plain": lambda: _int8_of_onnxruntime(clean(folded), interface),
         "onnx int8": lambda: clean(quantize(phases, calibration(interface))),
     }
@@ -148,6 +149,8 @@ def _in_onnx(graph: onnx.ModelProto, threads: int) -> Draw:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # As `OnnxSampler` does; else the threads of the session before wait actively on the cores that the next one needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return lambda inputs: session.run(None, dict(inputs))[0]
 
