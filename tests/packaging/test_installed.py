@@ -65,6 +65,26 @@ def test_from_the_repositorys_root_the_checkout_is_used_whole(environment: Envir
     assert "dcgan-digits" in found["recipes"]
 
 
+_PRETRAINED = """
+import socket
+def refused(*_): raise AssertionError("a connection was tried")
+socket.socket.connect = refused
+import ganzoo
+print({name: tuple(ganzoo.load_pretrained(name).sample(2).shape) for name in ganzoo.list_pretrained()})
+"""
+
+
+def test_after_a_plain_install_pretrained_models_load_without_a_network(plain: Environment) -> None:
+    assert plain.evaluate(_PRETRAINED).strip() == str(
+        {
+            "dcgan-cifar10": (2, 3, 32, 32),
+            "dcgan-digits": (2, 1, 16, 16),
+            "dcgan-mnist": (2, 1, 28, 28),
+            "dcgan-mnist-cond": (2, 1, 28, 28),
+        }
+    )
+
+
 @pytest.mark.parametrize("place", ["outside", "root"])
 def test_the_command_and_the_module_give_the_version(
     environment: Environment, outside_and_root: dict[str, Path], place: str

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Mapping
 from email import message_from_string
 from pathlib import Path
 
 import pytest
+
+from ganzoo.weights import published_models
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,6 +34,17 @@ def test_the_wheel_holds_every_module_and_recipe_of_the_checkout(names: set[str]
             assert f"{package}/{path.relative_to(ROOT / folder).as_posix()}" in names
     assert "ganzoo/py.typed" in names
     assert "ganzoo/zoo_configs/dcgan-digits.toml" in names
+
+
+def test_the_wheel_holds_every_packaged_model_and_stays_small(wheels: Mapping[str, Path]) -> None:
+    with zipfile.ZipFile(wheels["ganzoo"]) as wheel:
+        digests = {name: hashlib.sha256(wheel.read(name)).hexdigest() for name in wheel.namelist()}
+    packaged = {name: model for name, model in published_models().items() if model.packaged}
+    assert {"dcgan-digits", "dcgan-mnist", "dcgan-mnist-cond", "dcgan-cifar10"} <= packaged.keys()
+    for name, model in packaged.items():
+        for file, published in model.files.items():
+            assert digests.get(f"ganzoo/weights/{name}/{file}") == published.sha256, (name, file)
+    assert wheels["ganzoo"].stat().st_size <= 60_000_000
 
 
 def test_nothing_but_ganzoo_is_installed(names: set[str]) -> None:
