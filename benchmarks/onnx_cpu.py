@@ -6,8 +6,8 @@
     torch                 eager, float32
     torch bf16            weights in bfloat16, channels last
     onnx plain            what torch's exporter writes
-    onnx fp32             as `ganzoo export --onnx` writes it: folded, those transposed convolutions as convolutions that
-                          run faster so
+    onnx fp32             as `ganzoo export --onnx` writes it: folded, and as convolutions those transposed convolutions
+                          that run faster so
     onnx fp32 subpixel    all transposed convolutions as convolutions
     onnx fp16             folded, in float16, as `--precision fp16` writes it
     onnx int8 plain       onnxruntime.quantization on the folded graph with its transposed convolutions

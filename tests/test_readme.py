@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands, and what it shows and names is there."""
+"""The Python of the README and of the documents runs as it stands, and what they show and name is there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from ganzoo.cli.main import root
 from ganzoo.recipes import list_recipes
@@ -16,6 +17,7 @@ from ganzoo.testing import check_generator
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = "\n".join([README, *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))])
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -53,8 +55,25 @@ def test_every_recipe_is_named() -> None:
     assert named == set(list_recipes())
 
 
+def test_the_pretrained_model_of_the_readme_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(block("load_pretrained("), {})
+    with Image.open("digits.png") as grid:
+        assert grid.size[0] > 4 * 28
+
+
+@pytest.mark.parametrize("name", ["models.md", "export.md"])
+def test_the_python_of_a_document_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for code in blocks:
+        exec(code, {})
+
+
 @pytest.mark.parametrize(
-    "line", [line.partition("#")[0] for line in re.findall(r"^ganzoo .*$", README, re.MULTILINE)], ids=str.strip
+    "line",
+    sorted({line.partition("#")[0].strip() for line in re.findall(r"^ganzoo .*$", DOCUMENTS, re.MULTILINE)}),
 )
 def test_every_command_and_option_exists(line: str) -> None:
     words = shlex.split(line)[1:]

@@ -130,10 +130,17 @@ class TestSubpixel:
         assert kinds(changed) == {"ConvTranspose": 1}
         np.testing.assert_array_equal(run(changed, x=x), run(model, x=x))
 
-    @pytest.mark.parametrize(("out", "kernel", "kept"), [(64, 5, False), (63, 5, True), (64, 4, True)])
-    def test_in_float32_only_what_is_faster_is_rewritten(self, out: int, kernel: int, kept: bool) -> None:
-        changed = subpixel(transposed(out, kernel, 2, [1] * 4, [0, 0])[0], only_where_faster=True)
-        assert kinds(changed)["ConvTranspose"] == int(kept)
+    @pytest.mark.parametrize(
+        ("channels", "out", "kernel", "kept"),
+        [(16, 64, 5, False), (16, 48, 5, True), (16, 64, 4, True), (26, 64, 5, True), (16, 72, 5, True)],
+    )
+    def test_in_float32_only_what_is_faster_is_rewritten(
+        self, channels: int, out: int, kernel: int, kept: bool
+    ) -> None:
+        layer = node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2])
+        model = graph([layer], {"w": numbers(channels, out, kernel, kernel)}, ["batch", channels, 4, 5])
+        assert kinds(subpixel(model, only_where_faster=True))["ConvTranspose"] == int(kept)
+        assert kinds(subpixel(model))["ConvTranspose"] == 0
 
 
 def normed(x: Array, gain: Array, offset: Array, mean: Array, variance: Array, eps: float) -> Array:
