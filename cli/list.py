@@ -122,10 +122,10 @@ def _list_pretrained(pattern: str | None, as_json: bool) -> None:
         output.note("There is no model with published weights.")
         return
     rows = [
-        (one.name, one.images, one.data, one.licence, output.size_of(one.bytes), _PLACES[one.place]) for one in models
+        (one.name, one.images, output.size_of(one.bytes), _PLACES[one.place], one.licence, one.data) for one in models
     ]
-    header = ("model", "images", "trained on", "licence", "size", "where")
-    for row in output.table(rows, header=header, right=(4,)):
+    header = ("model", "images", "size", "where", "licence", "trained on")
+    for row in output.table(rows, header=header, right=(2,)):
         output.result(row)
     output.hint("\nganzoo sample MODEL draws images, ganzoo show MODEL tells all of one.")
 

@@ -137,10 +137,10 @@ def test_models_with_published_weights_are_listed_with_what_matters() -> None:
     header, *rows = [line.split("  ") for line in listed("--pretrained")]
     cells = [[cell.strip() for cell in row if cell.strip()] for row in (header, *rows)]
     assert cells == [
-        ["model", "images", "trained on", "licence", "size", "where"],
-        ["far", "28×28 grey, 10 classes", "data of far", "CC0-1.0", "3.0 MiB", "to be fetched"],
-        ["lost", "64×64 RGB", "data of lost", "CC0-1.0", "3.0 MiB", "damaged: install ganzoo again"],
-        ["near", "48×48 grey", "data of near", "CC0-1.0", "3.0 MiB", "in the cache"],
+        ["model", "images", "size", "where", "licence", "trained on"],
+        ["far", "28×28 grey, 10 classes", "3.0 MiB", "to be fetched", "CC0-1.0", "data of far"],
+        ["lost", "64×64 RGB", "3.0 MiB", "damaged: install ganzoo again", "CC0-1.0", "data of lost"],
+        ["near", "48×48 grey", "3.0 MiB", "in the cache", "CC0-1.0", "data of near"],
     ]
 
 
