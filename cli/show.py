@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,8 @@ def command(reference: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from ganzoo.summary import summarize
 
     found = find(reference)
+    if overrides:  # a recipe with other settings is not that of the weights
+        found = replace(found, model=None)
     resolved = load_recipe(found.recipe, overrides)
     summary = summarize(resolved)
     if as_json:
