@@ -63,9 +63,9 @@ def command(as_json: bool) -> None:
 
 def _show(finding: Finding) -> None:
     status = click.style(f"{finding.status:<8}", fg=_STYLES[finding.status])
-    output.result(f"{status} {finding.name:<14} {finding.text}")
+    output.result(f"{status} {finding.name:<15} {finding.text}")
     if finding.remedy is not None:
-        output.result(f"{'':<8} {'':<14} {finding.remedy}")
+        output.result(f"{'':<8} {'':<15} {finding.remedy}")
 
 
 def examine() -> Iterator[Finding]:
@@ -135,12 +135,14 @@ def _torchvision() -> Iterator[Finding]:
 
 
 def _onnx() -> Iterator[Finding]:
+    from ganzoo.export.runtime.providers import import_runtime
+
     yield _imported("onnx", "problem")
     yield _imported("onnxscript", "problem")
     packages = [name for name in ("onnxruntime-gpu", "onnxruntime") if _version(name) is not None]
     versions = " and ".join(f"{name} {_version(name)}" for name in packages)
     try:
-        runtime = importlib.import_module("onnxruntime")
+        runtime = import_runtime()
         providers = ", ".join(name.removesuffix("ExecutionProvider") for name in runtime.get_available_providers())
     except Exception as error:
         yield Finding(
@@ -174,6 +176,7 @@ def _libraries() -> Iterator[Finding]:
         ("tomli-w", "tomli_w"),
     ):
         yield _imported(name, "problem", module)
+    yield _extra("huggingface_hub", "models on the Hub cannot be loaded", "hub")
     yield _extra("lmdb", "LSUN's databases cannot be read", "lsun")
     yield _extra("tensorboard", "runs are not written for TensorBoard", "tensorboard")
 
