@@ -77,11 +77,11 @@ def test_lines_end_with_a_verdict_and_a_problem_exits_1(monkeypatch: pytest.Monk
     good, bad = doctor.Finding("one", "ok", "fine"), doctor.Finding("two", "problem", "broken", "Mend it.")
     monkeypatch.setattr(doctor, "examine", lambda: iter([good]))
     done = CliRunner().invoke(root, ["doctor"])
-    assert (done.exit_code, done.stdout) == (0, "ok       one            fine\n\nAll is well.\n")
+    assert (done.exit_code, done.stdout) == (0, "ok       one             fine\n\nAll is well.\n")
     monkeypatch.setattr(doctor, "examine", lambda: iter([good, bad]))
     done = CliRunner().invoke(root, ["doctor"])
     assert done.exit_code == 1
-    assert done.stdout.splitlines()[1:] == ["problem  two            broken", " " * 24 + "Mend it.", "", "1 problem."]
+    assert done.stdout.splitlines()[1:] == ["problem  two             broken", " " * 25 + "Mend it.", "", "1 problem."]
 
 
 def test_a_check_that_breaks_is_a_problem_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
