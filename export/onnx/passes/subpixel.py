@@ -154,7 +154,7 @@ def subpixel(model: onnx.ModelProto, *, only_where_faster: bool = False) -> onnx
 
 def _is_faster(found: _Transposed) -> bool:
     into, out, *kernel = found.weight.shape
-    return out >= _WIDE and min(kernel) >= _LARGE_KERNEL and into % _BLOCK == 0 and out % _BLOCK == 0
+    return bool(out >= _WIDE and min(kernel) >= _LARGE_KERNEL and into % _BLOCK == 0 and out % _BLOCK == 0)
 
 
 def _transposed(graph: Graph, node: onnx.NodeProto) -> _Transposed | None:
