@@ -81,7 +81,7 @@ def command(
         from ganzoo.models import load_model
         from ganzoo.references import resolve_model
 
-        location = resolve_model(model)
+        location = resolve_model(model, progress=terminal.fetching)
         if location.said is not None:
             terminal.close()
             output.note(location.said)

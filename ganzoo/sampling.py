@@ -8,6 +8,7 @@ Importing this module does not import torch.
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -70,7 +71,7 @@ class Sampler(Protocol):
         """Return the images of seeds: (n, image_size, image_size, channels), uint8."""
 
 
-class BaseSampler:
+class BaseSampler(ABC):
     """All of a sampler but the network: z, labels, batches and what is refused. A subclass implements `_draw`.
 
     Args:
@@ -126,6 +127,7 @@ class BaseSampler:
 
         return to_uint8(self.sample(seeds, labels, truncation=truncation, batch_size=batch_size))
 
+    @abstractmethod
     def _draw(self, z: npt.NDArray[np.float32], label: npt.NDArray[np.int64] | None) -> npt.NDArray[Any]:
         """Return the images of one batch: (batch, channels, image_size, image_size), floating point in [-1, 1].
 
@@ -133,7 +135,6 @@ class BaseSampler:
             z: (batch, latent_dim).
             label: (batch,), or None for a model without classes.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say how to draw a batch")
 
     def _batches(
         self, seeds: npt.ArrayLike, labels: npt.ArrayLike | None, truncation: float | None, batch_size: int
@@ -143,14 +144,11 @@ class BaseSampler:
             raise UsageError(f"`batch_size` (={batch_size!r}) must be a whole number, at least 1.")
         check_truncation(truncation)
         numbers = as_seeds(seeds)
-        label = self._labels(numbers, labels)
+        label = choose_labels(numbers, labels, self.num_classes)
         for first in range(0, len(numbers), batch_size):
             part = slice(first, first + batch_size)
             z = latents(numbers[part], self.latent_dim, self.prior, truncation)
             yield z, None if label is None else label[part]
-
-    def _labels(self, seeds: npt.NDArray[np.uint64], labels: npt.ArrayLike | None) -> npt.NDArray[np.int64] | None:
-        return choose_labels(seeds, labels, self.num_classes)
 
 
 class TorchSampler(BaseSampler):

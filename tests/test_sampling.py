@@ -276,10 +276,12 @@ def test_everything_is_checked_before_the_first_batch(arguments: dict[str, Any])
     assert drawn.batches == []
 
 
-def test_a_sampler_that_cannot_draw_says_so() -> None:
-    incomplete = BaseSampler(image_size=4, channels=1, num_classes=0, latent_dim=3, prior="normal")
-    with pytest.raises(NotImplementedError, match="BaseSampler does not say how to draw a batch"):
-        incomplete.sample([0])
+def test_a_sampler_that_cannot_draw_cannot_be_made() -> None:
+    class Incomplete(BaseSampler):
+        pass
+
+    with pytest.raises(TypeError, match=r"abstract method '?_draw"):
+        Incomplete(image_size=4, channels=1, num_classes=0, latent_dim=3, prior="normal")  # type: ignore[abstract]
 
 
 def test_the_samplers_are_registered_and_both_draw_with_the_same_base() -> None:

@@ -8,8 +8,7 @@ leaves nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,7 @@ from ganzoo.export.conversion.numbers import DTYPES, as_dtype, kinds_of
 from ganzoo.export.conversion.planning import Network, Plan, plan_checkpoint, plan_model, with_licence
 from ganzoo.export.conversion.proof import build_model, check_draws, compare
 from ganzoo.export.conversion.targets import Kind, check_apart, check_free, kind_of_target
-from ganzoo.files import atomic_folder, flush_to_disk, sha256_of, temporary_sibling
+from ganzoo.files import atomic_file, atomic_folder, sha256_of
 from ganzoo.model_config import CONFIG, DISCRIMINATOR, GENERATOR
 from ganzoo.model_files import weights_metadata
 from ganzoo.models import load_model, save_companions
@@ -209,28 +208,12 @@ def _write_folder(path: Path, plan: Plan, force: bool) -> dict[str, dict[str, An
 
 
 def _write_file(path: Path, plan: Plan) -> dict[str, dict[str, Any]]:
-    with _atomic_file(path) as temporary:
-        state = plan.states["generator"]
+    with atomic_file(path) as file:
+        temporary, state = Path(file.name), plan.states["generator"]
         save_tensors(temporary, state, weights_metadata(plan.config, "generator"))
         compare(temporary, state, path)
         (digest,) = _digests([temporary]).values()
     return {path.name: digest}
-
-
-@contextmanager
-def _atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path whose file takes the name `path` when the block ends well, and vanishes when it raises."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_sibling(path)
-    temporary = temporary.with_name(f"{temporary.name}.safetensors")
-    try:
-        yield temporary
-        with temporary.open("r+b") as file:
-            flush_to_disk(file)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _digests(paths: list[Path]) -> dict[str, dict[str, Any]]:
