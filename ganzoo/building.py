@@ -18,7 +18,9 @@ from ganzoo.recipes import Component, Recipe, apply_overrides, parse_recipe, rea
 if TYPE_CHECKING:
     from torch import nn
 
+    from ganzoo.augmentation.contract import Augmentation
     from ganzoo.objectives.contract import Objective, Penalty
+    from ganzoo.objectives.regularizers.contract import Surroundings
 
 
 def load_recipe(
@@ -77,13 +79,88 @@ def build_penalties(recipe: Recipe) -> list[Penalty]:
     ]
 
 
+def build_augmentation(recipe: Recipe) -> Augmentation | None:
+    """Return the recipe's augmentation, or None where it has none; raises as `build_objective`."""
+    if recipe.augmentation is None:
+        return None
+    augmentation: Augmentation = _call(registry.augmentations, recipe.augmentation, "augmentation", recipe)
+    return augmentation
+
+
+def build_regularizers(recipe: Recipe) -> tuple[nn.ModuleList, tuple[str, ...]]:
+    """Return the recipe's regularizers, in its order, and the names of the discriminator's features that they look at.
+
+    Their heads are freshly initialised from torch's current random state.
+
+    Raises:
+        RecipeError: one cannot be built with these settings or beside these networks; the reason is its own.
+        PluginError: the discriminator's features cannot be recorded.
+    """
+    from torch import nn
+
+    parts = [
+        _call(registry.regularizers, section, f"regularizer.{index}", recipe)
+        for index, section in enumerate(recipe.regularizer)
+    ]
+    features = _feature_shapes(recipe) if any(part.needs_features for part in parts) else {}
+    surroundings = _surroundings(recipe, features)
+    for index, part in enumerate(parts):
+        try:
+            part.prepare(surroundings)
+        except ValueError as error:
+            raise RecipeError(f"{recipe.name}: regularizer.{index}: {str(error).rstrip('.')}.") from error
+    return nn.ModuleList(parts), tuple(features)
+
+
+def _surroundings(recipe: Recipe, features: Mapping[str, tuple[int, ...]]) -> Surroundings:
+    from ganzoo.objectives.regularizers.contract import Surroundings
+
+    data = recipe.data
+    return Surroundings(
+        features=features,
+        image_shape=(data.channels, data.image_size, data.image_size),
+        latent_dim=recipe.generator.latent_dim,
+        prior=recipe.generator.prior,
+        num_classes=data.num_classes,
+        labelled=data.labelled,
+        pairs_logits=build_objective(recipe).paired,
+    )
+
+
+def _feature_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    """Return name → shape of one image's features of the recipe's discriminator, from the image on.
+
+    Raises:
+        PluginError: a name is not the path of a submodule.
+    """
+    import torch
+
+    from ganzoo.shapes import shapes_only
+
+    data = recipe.data
+    with shapes_only(), torch.no_grad():
+        discriminator = build_discriminator(recipe).eval()
+        image = torch.zeros(2, data.channels, data.image_size, data.image_size)
+        label = torch.zeros(2, dtype=torch.int64) if data.labelled else None
+        features = discriminator.features(image) if label is None else discriminator.features(image, label)
+    known = dict(discriminator.named_modules())
+    for name in features:
+        if name not in known:
+            raise PluginError(
+                f"The discriminator {recipe.discriminator.name!r} calls a feature {name!r}, no path of a submodule.",
+                "ganzoo.testing.check_discriminator holds a class to the contract.",
+            )
+    return {name: tuple(values.shape[1:]) for name, values in features.items()}
+
+
 def _build(section: Component, known: registry.Registry[Any], recipe: Recipe, **more: Any) -> nn.Module:
     factory = known.get(section.name)
     data = recipe.data
     arguments: dict[str, Any] = {"image_size": data.image_size, "channels": data.channels, **more}
+    classes = data.num_classes if known is registry.generators or data.labelled else 0
     if "num_classes" in inspect.signature(factory).parameters:
-        arguments["num_classes"] = data.num_classes
-    elif data.num_classes:
+        arguments["num_classes"] = classes
+    elif classes:
         raise RecipeError(
             f"{recipe.name}: the {known.kind} {section.name!r} knows no classes, "
             f"but data.num_classes is {data.num_classes}.",
@@ -135,17 +212,50 @@ def check(recipe: Recipe, where: str) -> None:
             "ganzoo.testing.check_discriminator holds a class to the contract.",
         )
     other_norm = 'Set discriminator.norm = "none" or "spectral".' if options.get("norm") == "batch" else None
-    for index, penalty in enumerate(build_penalties(recipe)):
-        if penalty.needs_per_sample and not per_sample:
+    with shapes_only():
+        regularizers, _ = build_regularizers(recipe)
+    parts = [*((f"penalty.{index}", one) for index, one in enumerate(build_penalties(recipe)))]
+    parts += [(f"regularizer.{index}", one) for index, one in enumerate(regularizers)]
+    for place, part in parts:
+        if part.needs_per_sample and not per_sample:
             raise RecipeError(
-                f"{where}: penalty.{index} needs a discriminator that judges each image by itself, "
+                f"{where}: {place} needs a discriminator that judges each image by itself, "
                 f"and with these settings {name!r} looks at the whole batch, as batch norm does.",
-                other_norm or "Choose another discriminator, or leave the penalty out.",
+                other_norm or "Choose another discriminator, or leave it out.",
             )
-    if build_objective(recipe).needs_bounded_slope and not recipe.penalty and options.get("norm") != "spectral":
+    _check_weights(recipe, regularizers, where)
+    objective = build_objective(recipe)
+    bounded = bool(recipe.penalty) or options.get("norm") == "spectral" or any(one.bounds_slope for one in regularizers)
+    if objective.needs_bounded_slope and not bounded:
         raise RecipeError(
             f"{where}: the objective {recipe.objective.name!r} has no minimum while nothing bounds the "
             "discriminator's slope.",
             'Add a [[penalty]], e.g. where = "line", rule = "one_centered", weight = 10, '
             'or set discriminator.norm = "spectral".',
         )
+    if recipe.augmentation is not None:
+        _check_augmentation(recipe, objective, where)
+
+
+def _check_weights(recipe: Recipe, regularizers: Iterable[Any], where: str) -> None:
+    for index, (section, regularizer) in enumerate(zip(recipe.regularizer, regularizers, strict=True)):
+        if regularizer.weighted and section.weight is None:
+            raise RecipeError(f"{where}: regularizer.{index} ({section.name!r}) needs a weight.")
+        if not regularizer.weighted and section.weight is not None:
+            raise RecipeError(
+                f"{where}: regularizer.{index} ({section.name!r}) adds nothing to a loss that a weight could multiply.",
+                f"Leave regularizer.{index}.weight out.",
+            )
+
+
+def _check_augmentation(recipe: Recipe, objective: Objective, where: str) -> None:
+    import torch
+
+    from ganzoo.augmentation.probability import ProbabilityControl
+
+    build_augmentation(recipe)
+    assert recipe.augmentation is not None
+    try:
+        ProbabilityControl(recipe.augmentation.probability, objective.boundary, torch.device("cpu"))
+    except ValueError as error:
+        raise RecipeError(f"{where}: augmentation.probability: {error}.") from error

@@ -56,12 +56,20 @@ class Stream(IntEnum):
     STATISTICS_LABEL = 9
     INITIALISATION = 10
     FOREIGN = 11  # seeds torch's own generator for layers that draw from it
-    AUGMENTATION = 16
+    AUGMENTATION_REAL = 16
+    AUGMENTATION_FAKE = 17
+    AUGMENTATION_GENERATOR = 18  # fakes in the generator's update
+    AUGMENTATION_GENERATOR_REAL = 19  # real images in the generator's update
+    AUGMENTATION_PENALTY = 20
+    CONSISTENCY_REAL = 24
+    CONSISTENCY_FAKE = 25
+    CONSISTENCY_LATENT = 26
     DROPOUT_GENERATOR = 1024
     DROPOUT_REAL = 2048
     DROPOUT_FAKE = 3072
     DROPOUT_GENERATOR_PHASE = 4096
     DROPOUT_PENALTY = 5120
+    DROPOUT_REGULARIZER = 6144
 
 
 def philox(key: tuple[Any, Any], counter: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ganzoo.recipes.parsing import options_model as options_model
     from ganzoo.recipes.parsing import parse_recipe as parse_recipe
     from ganzoo.recipes.schema import NETWORK_ARGUMENTS as NETWORK_ARGUMENTS
+    from ganzoo.recipes.schema import AdaptiveProbability as AdaptiveProbability
+    from ganzoo.recipes.schema import AugmentationSection as AugmentationSection
     from ganzoo.recipes.schema import Component as Component
     from ganzoo.recipes.schema import DataSection as DataSection
     from ganzoo.recipes.schema import DiscriminatorSection as DiscriminatorSection
@@ -28,11 +30,15 @@ if TYPE_CHECKING:
     from ganzoo.recipes.schema import OptimizerSection as OptimizerSection
     from ganzoo.recipes.schema import PenaltySection as PenaltySection
     from ganzoo.recipes.schema import Recipe as Recipe
+    from ganzoo.recipes.schema import RegularizerSection as RegularizerSection
     from ganzoo.recipes.schema import Schedule as Schedule
     from ganzoo.recipes.schema import TrainSection as TrainSection
     from ganzoo.recipes.schema import value_at as value_at
 
 _HOMES = {
+    "RegularizerSection": "schema",
+    "AugmentationSection": "schema",
+    "AdaptiveProbability": "schema",
     "Component": "schema",
     "DataSection": "schema",
     "DiscriminatorSection": "schema",
@@ -57,6 +63,8 @@ _HOMES = {
 
 __all__ = [
     "NETWORK_ARGUMENTS",
+    "AdaptiveProbability",
+    "AugmentationSection",
     "Component",
     "DataSection",
     "DiscriminatorSection",
@@ -66,6 +74,7 @@ __all__ = [
     "OptimizerSection",
     "PenaltySection",
     "Recipe",
+    "RegularizerSection",
     "Schedule",
     "TrainSection",
     "apply_changes",

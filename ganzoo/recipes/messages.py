@@ -17,6 +17,10 @@ from ganzoo.recipes.schema import NETWORK_ARGUMENTS
 ModelT = typing.TypeVar("ModelT", bound=BaseModel)
 
 
+_MOST_PHRASES = 8
+"""A line that tells more than so many mistakes helps nobody."""
+
+
 def validate(
     schema: type[ModelT], table: Mapping[str, Any], where: str, path: tuple[str | int, ...], also: Iterable[str] = ()
 ) -> ModelT:
@@ -36,7 +40,9 @@ def validate(
         # By way of JSON, in which an array may be a tuple though types are strict.
         return schema.model_validate_json(json.dumps(table))
     except ValidationError as error:
-        raise RecipeError(f"{where}: {'; '.join(_explanations(error, schema, table, path, also))}.") from error
+        wrong = _explanations(error, schema, table, path, also)
+        more = f"; and {len(wrong) - _MOST_PHRASES} more" if len(wrong) > _MOST_PHRASES else ""
+        raise RecipeError(f"{where}: {'; '.join(wrong[:_MOST_PHRASES])}{more}.") from error
 
 
 def _explanations(

@@ -1,8 +1,9 @@
 """From a table, as TOML gives it, to a checked `Recipe`.
 
-The tables `[generator]`, `[discriminator]`, `[objective]` and `[[penalty]]` hold a registered name and the arguments of
-its constructor: their schema is derived from the constructor's signature, so a plug-in's keys are checked like ganzoo's
-own.
+
+The tables `[generator]`, `[discriminator]`, `[objective]`, `[[penalty]]`, `[[regularizer]]` and `[augmentation]` hold a
+registered name and the arguments of its constructor: their schema is derived from the constructor's signature, so a
+plug-in's keys are checked like ganzoo's own.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def parse_recipe(table: Mapping[str, Any], where: str = "recipe") -> Recipe:
     Raises:
         RecipeError: an unknown key, a wrong type, a value out of range, a combination that cannot be; one line that
             names all of them.
-        UnknownNameError: a generator, discriminator, objective or penalty that is not registered.
+        UnknownNameError: a component that is not registered.
         PluginError: a third party's class that breaks its contract.
     """
     version = table.get("schema_version")
@@ -52,7 +53,15 @@ def parse_recipe(table: Mapping[str, Any], where: str = "recipe") -> Recipe:
             _resolve(penalty, registry.penalties, set(), where, ("penalty", index))
             for index, penalty in enumerate(recipe.penalty)
         ),
+        "regularizer": tuple(
+            _resolve(regularizer, registry.regularizers, set(), where, ("regularizer", index))
+            for index, regularizer in enumerate(recipe.regularizer)
+        ),
     }
+    if recipe.augmentation is not None:
+        sections["augmentation"] = _resolve(
+            recipe.augmentation, registry.augmentations, set(), where, ("augmentation",)
+        )
     return recipe.model_copy(update=sections)
 
 

@@ -78,7 +78,23 @@ class DataSection(Section):
     num_classes: Annotated[int, Field(ge=0, le=1 << 20)] = Field(
         0, description="0: unconditional; else the labels are used"
     )
+    labels: Literal["data", "random"] = Field(
+        "data",
+        description='"random": the generator\'s classes are drawn evenly, and neither the data nor the discriminator '
+        "know them",
+    )
     max_images: Count | None = None
+
+    @model_validator(mode="after")
+    def _random_labels_have_classes(self) -> DataSection:
+        if self.labels == "random" and not self.num_classes:
+            raise ValueError('labels = "random" needs num_classes')
+        return self
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the data's labels are used."""
+        return self.num_classes > 0 and self.labels == "data"
 
 
 class Component(BaseModel):
@@ -116,6 +132,42 @@ class PenaltySection(Component):
     name: str = "gradient"
     weight: Scheduled
     every: Count = 1
+
+
+class RegularizerSection(Component):
+    """`[[regularizer]]`: `weight` multiplies what it adds to either loss, where it adds something."""
+
+    weight: Scheduled | None = None
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class ProbabilitySchedule(Schedule):
+    """A schedule of a probability."""
+
+    start: Probability
+    end: Probability
+
+
+class AdaptiveProbability(Section):
+    """A probability that follows the discriminator (ADA; Karras et al., arXiv 2006.06676, section 3).
+
+    r = E sign(D(real) - the objective's boundary) tells how far the discriminator has learnt its data by heart: 0 not
+    at all, 1 wholly. Every `every` steps the probability moves towards more augmentation where r is above `target`,
+    else towards less, at a speed that takes it from 0 to 1 in `kimg`.
+    """
+
+    target: Annotated[float, Field(gt=-1, lt=1)] = 0.6
+    kimg: Positive = 500.0
+    every: Count = 4
+    start: Probability = 0.0
+
+
+class AugmentationSection(Component):
+    """`[augmentation]`: what the discriminator is shown, real and generated, and how likely each change is."""
+
+    probability: Probability | ProbabilitySchedule | AdaptiveProbability = 1.0
 
 
 def _below_one(betas: tuple[float, float | Schedule] | None) -> tuple[float, float | Schedule] | None:
@@ -236,6 +288,8 @@ class Recipe(Section):
     discriminator: DiscriminatorSection
     objective: ObjectiveSection
     penalty: tuple[PenaltySection, ...] = ()
+    regularizer: tuple[RegularizerSection, ...] = ()
+    augmentation: AugmentationSection | None = None
     optimizer: OptimizerSection
     ema: EMASection = EMASection()
     train: TrainSection

@@ -352,7 +352,7 @@ def _data_request(recipe: Recipe) -> DataRequest:
         crop=data.crop,
         resize=data.resize,
         max_images=data.max_images,
-        labels=data.num_classes > 0,
+        labels=data.labelled,
     )
 
 
@@ -391,7 +391,7 @@ def _check_init(run: Run, init: Path | None) -> None:
 def _check_data(asked: _Request, pack: Pack) -> None:
     """Refuse labels that the recipe does not know, and other data than a run began with."""
     classes = asked.recipe.data.num_classes
-    highest = int(pack.labels.max()) if classes and pack.labels is not None else -1
+    highest = int(pack.labels.max()) if asked.recipe.data.labelled and pack.labels is not None else -1
     if highest >= classes > 0:
         raise UsageError(
             f"The data have labels up to {highest}, but data.num_classes is {classes}.",

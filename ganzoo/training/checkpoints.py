@@ -1,7 +1,7 @@
 """Checkpoints: the whole training state, whole or absent on disk.
 
     checkpoints/step-00001000/
-        state.safetensors   every tensor: networks, average, optimisers, statistics
+        state.safetensors   every tensor: networks, average, regularizers, optimisers, statistics
         state.json          counters and the alarms' memory
         manifest.json       sha256 and size of both
 
@@ -54,11 +54,19 @@ def state_tensors(step: Step) -> dict[str, torch.Tensor]:
     tensors |= {f"discriminator/{name}": tensor for name, tensor in step.discriminator.state_dict().items()}
     if step.ema is not None:
         tensors |= {f"ema/{name}": tensor for name, tensor in step.ema.network.state_dict().items()}
-    for network in ("generator", "discriminator"):
-        entries = optimizer_tensors(step.optimizers[network], getattr(step, network))
+    for network, optimizer in step.optimizers.items():
+        entries = optimizer_tensors(optimizer, step.trained(network))
         tensors |= {f"optimizer.{network}/{name}": tensor for name, tensor in entries.items()}
-    tensors |= {f"statistics/{name}": tensor for name, tensor in step.statistics.state().items()}
+    tensors |= {f"regularizer/{name}": tensor for name, tensor in step.regularizers.state_dict().items()}
+    for group, state in _plain_state(step).items():
+        tensors |= {f"{group}/{name}": tensor for name, tensor in state.items()}
     return tensors
+
+
+def _plain_state(step: Step) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the tensors that belong to no module, by group."""
+    augmentation = {} if step.probability is None else {"augmentation": step.probability.state()}
+    return {"statistics": step.statistics.state()} | augmentation
 
 
 def load_state_tensors(step: Step, tensors: Mapping[str, torch.Tensor], where: str) -> None:
@@ -71,24 +79,26 @@ def load_state_tensors(step: Step, tensors: Mapping[str, torch.Tensor], where: s
     for key, tensor in tensors.items():
         group, _, name = key.partition("/")
         groups.setdefault(group, {})[name] = tensor
-    networks = {"generator": step.generator, "discriminator": step.discriminator}
-    averages = {"ema": step.ema.network} if step.ema is not None else {}
-    optimizers = {f"optimizer.{name}": name for name in networks}
-    if unknown := sorted(groups.keys() - {*networks, *averages, *optimizers, "statistics"}):
+    modules = {"generator": step.generator, "discriminator": step.discriminator, "regularizer": step.regularizers}
+    if step.ema is not None:
+        modules["ema"] = step.ema.network
+    plain = _plain_state(step)
+    optimizers = {f"optimizer.{name}": name for name in step.optimizers}
+    if unknown := sorted(groups.keys() - {*modules, *optimizers, *plain}):
         raise WeightsError(f"{where} holds what the run does not have: {', '.join(unknown)[:200]}.")
-    for group, network in (networks | averages).items():
-        load_strictly(network, groups.get(group, {}), f"{where}: {group}")
+    for group, module in modules.items():
+        load_strictly(module, groups.get(group, {}), f"{where}: {group}")
     for group, name in optimizers.items():
         try:
-            load_optimizer_tensors(step.optimizers[name], networks[name], groups.get(group, {}))
+            load_optimizer_tensors(step.optimizers[name], step.trained(name), groups.get(group, {}))
         except (KeyError, RuntimeError) as error:
             reason = f"{error.args[0]} is none of its parameters" if isinstance(error, KeyError) else error
             raise WeightsError(f"{where} does not fit the optimiser of the {name}: {reason}.") from error
-    statistics = step.statistics.state()
-    saved = groups.get("statistics", {})
-    check_same_tensors(statistics, saved, f"{where}: statistics")
-    for name, tensor in statistics.items():
-        tensor.copy_(saved[name])
+    for group, state in plain.items():
+        saved = groups.get(group, {})
+        check_same_tensors(state, saved, f"{where}: {group}")
+        for name, tensor in state.items():
+            tensor.copy_(saved[name])
 
 
 def first_not_finite(step: Step) -> str | None:

@@ -18,6 +18,7 @@ import torch
 
 from ganzoo.randomness import Draws, Stream, draw_uniform, permutation
 from ganzoo.recipes import Recipe
+from ganzoo.training.processes import ALONE, World
 from ganzoo.training.rounds import Part, Round
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Batch:
 
     Args:
         real: (batch, C, H, W) in [-1, 1], or None where the part looks at no real images.
-        label: (batch,) int64, the real images' labels and the fakes' too, or None for an unconditional recipe.
+        label: (batch,) int64, the fakes' classes, which are the real images' too where these have labels; None for an
+            unconditional recipe.
         z: (batch, latent_dim).
         reals: draws keyed by the real images' numbers.
         latents: draws keyed by the numbers of z.
@@ -65,14 +67,23 @@ class Feeder:
         device: where the tensors are wanted.
         dtype: of images and z.
         resident: whether the whole pack is kept on the device.
+        world: the processes that train together; each is fed its share of every part.
     """
 
     def __init__(
-        self, recipe: Recipe, round_: Round, pack: Pack, device: torch.device, dtype: torch.dtype, *, resident: bool
+        self,
+        recipe: Recipe,
+        round_: Round,
+        pack: Pack,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        resident: bool,
+        world: World = ALONE,
     ) -> None:
         self._recipe, self._round, self._pack, self._device, self._dtype = recipe, round_, pack, device, dtype
-        self._seed = recipe.train.seed
-        self._labels = pack.labels if recipe.data.num_classes else None
+        self._seed, self._world = recipe.train.seed, world
+        self._labels = pack.labels if recipe.data.labelled else None
         self._resident = pack.to_tensor(device) if resident else None
         # Two epochs, and safe to share: the thread that reads ahead may be in the next one already.
         self._order = functools.lru_cache(maxsize=2)(lambda epoch: permutation(len(pack), recipe.train.seed, epoch))
@@ -113,8 +124,10 @@ class Feeder:
         return self._indices(self._numbers(step * self._round.reals, part.reals))
 
     def _numbers(self, start: int, slice_: tuple[int, int]) -> npt.NDArray[np.int64]:
+        """Return the global numbers of this process's share of a slice of a round that begins at `start`."""
         offset, count = slice_
-        return np.arange(start + offset, start + offset + count, dtype=np.int64)
+        share = self._world.share(count)
+        return np.arange(start + offset + share.start, start + offset + share.stop, dtype=np.int64)
 
     def _indices(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the images of the pack that real numbers stand for."""
@@ -144,7 +157,13 @@ class Feeder:
         return Draws(self._seed, numbers, self._device, self._dtype)
 
     def _label(self, reals: Draws, latents: Draws) -> torch.Tensor | None:
-        """Return the labels of the part's real images; where it draws none, those of images drawn for its z."""
+        """Return the labels of the part's real images; where it draws none, those of images drawn for its z.
+
+        Labels that are no images' are drawn evenly for its z.
+        """
+        data = self._recipe.data
+        if data.num_classes and not data.labelled:
+            return latents.integers(data.num_classes, stream=Stream.LABEL)
         if self._labels is None:
             return None
         if len(reals.numbers):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from ganzoo.models import load_model
 from ganzoo.randomness import Stream, words
 from ganzoo.recipes import Recipe
 from ganzoo.tensors import load_strictly
+from ganzoo.training.processes import ALONE, World
 from ganzoo.training.step import Step
 
 
@@ -27,9 +30,7 @@ def build_networks(recipe: Recipe, init: Path | None = None) -> tuple[nn.Module,
     Raises:
         WeightsError: the model's weights do not fit the recipe's networks.
     """
-    seed = int(words(recipe.train.seed, Stream.INITIALISATION, np.zeros(1, np.int64), 1)[0, 0])
-    with torch.random.fork_rng(devices=[]):
-        seed_generators(seed, torch.device("cpu"))
+    with _initial_random_state(recipe, 0):
         generator, discriminator = build_generator(recipe), build_discriminator(recipe)
     if init is not None:
         model = load_model(init)
@@ -39,15 +40,28 @@ def build_networks(recipe: Recipe, init: Path | None = None) -> tuple[nn.Module,
     return generator, discriminator
 
 
-def build_step(recipe: Recipe, device: torch.device, precision: Precision, init: Path | None = None) -> Step:
+@contextmanager
+def _initial_random_state(recipe: Recipe, number: int) -> Iterator[None]:
+    """Within it, torch's random state on the CPU is a function of the recipe's seed and a number."""
+    seed = int(words(recipe.train.seed, Stream.INITIALISATION, np.array([number]), 1)[0, 0])
+    with torch.random.fork_rng(devices=[]):
+        seed_generators(seed, torch.device("cpu"))
+        yield
+
+
+def build_step(
+    recipe: Recipe, device: torch.device, precision: Precision, init: Path | None = None, world: World = ALONE
+) -> Step:
     """Return the step of a recipe with the networks of `build_networks` on a device.
 
     Args:
         recipe, init: as `build_networks`.
         device: where.
         precision: "fp32" or "bf16".
+        world: the processes that train together.
     """
     networks = build_networks(recipe, init)  # on the CPU first: the same weights for every device
     for network in networks:
         network.to(device).to(memory_format=torch.channels_last)
-    return Step(recipe, *networks, precision)
+    with _initial_random_state(recipe, 1):  # of the regularizers' heads
+        return Step(recipe, *networks, precision, world)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -60,9 +60,16 @@ def schedule_optimizer(optimizer: torch.optim.Optimizer, section: OptimizerSecti
     return lr
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the optimiser's state as "parameter name/entry" → tensor; empty before the first step."""
-    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in network.named_parameters()}
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, torch.Tensor]:
+    """Return the optimiser's state as "parameter name/entry" → tensor; empty before the first step.
+
+    Args:
+        optimizer: of these parameters.
+        parameters: name → parameter.
+    """
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in parameters.items()}
     return {
         f"{names[parameter]}/{entry}": value
         for parameter, entries in optimizer.state.items()
@@ -72,15 +79,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module) -> d
 
 
 def load_optimizer_tensors(
-    optimizer: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, torch.Tensor]
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor]
 ) -> None:
     """Put back what `optimizer_tensors` returned.
 
     Raises:
-        KeyError: an entry of a parameter that the network does not have.
+        KeyError: an entry of a parameter that is not there.
         RuntimeError: an entry of another shape than its parameter, or entries of another optimiser.
     """
-    parameters = dict(network.named_parameters())
     entries: dict[str, set[str]] = {}
     optimizer.state.clear()
     for key, value in tensors.items():

@@ -2,11 +2,14 @@
 
 Everything random comes in with the batches; scheduled numbers lie in 0-d tensors on the device; statistics are summed
 there. No value is read back and no branch depends on one, so that a CUDA graph could hold the whole round.
+
+In several processes each computes the gradients of its share of every batch; their mean is what the optimisers see.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,15 +17,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from ganzoo.architectures.layers import dropout_draws
-from ganzoo.building import build_objective, build_penalties
-from ganzoo.devices import Precision, autocast, seed_generators
+from ganzoo.augmentation.probability import ProbabilityControl
+from ganzoo.building import build_augmentation, build_objective, build_penalties, build_regularizers
+from ganzoo.devices import Precision, seed_generators
 from ganzoo.objectives.contract import PenaltyInputs
-from ganzoo.randomness import Draws, Stream, words
+from ganzoo.objectives.regularizers.contract import DiscriminatorView, GeneratorView
+from ganzoo.randomness import Stream, words
 from ganzoo.recipes import Recipe, value_at
 from ganzoo.training.ema import EMA, ema_weight
 from ganzoo.training.feeder import Batch
+from ganzoo.training.forward import Forward, Judgement
 from ganzoo.training.optimizers import make_optimizer, schedule_optimizer
+from ganzoo.training.processes import ALONE, World
 from ganzoo.training.rounds import Round, make_round
 from ganzoo.training.statistics import Statistics
 
@@ -32,45 +38,69 @@ _FAKES_BEHIND_REALS = 1 << 62
 
 @dataclass(frozen=True)
 class _Shown:
-    """What the discriminator was shown and what it said, for one part of a batch."""
+    """What the discriminator was shown, before augmentation, and what it said, for one part of a batch."""
 
     real: torch.Tensor
     fake: torch.Tensor
-    real_logits: torch.Tensor
-    fake_logits: torch.Tensor
+    of_real: Judgement
+    of_fake: Judgement
 
 
 class Step:
     """One round of updates of a generator and a discriminator.
 
     Args:
-        recipe: order of updates, objective, penalties, optimisers, EMA.
+        recipe: order of updates, objective, penalties, regularizers, augmentation, optimisers, EMA.
         generator: trained in place; its device and dtype are the step's.
         discriminator: likewise.
         precision: "fp32" leaves the networks' own dtype (float64 as well); "bf16" runs them under autocast.
+        world: the processes that train together.
     """
 
     def __init__(
-        self, recipe: Recipe, generator: nn.Module, discriminator: nn.Module, precision: Precision = "fp32"
+        self,
+        recipe: Recipe,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        precision: Precision = "fp32",
+        world: World = ALONE,
     ) -> None:
         first = next(generator.parameters())
         self.recipe, self.generator, self.discriminator, self.precision = recipe, generator, discriminator, precision
-        self.device, self.dtype = first.device, first.dtype
+        self.device, self.dtype, self.world = first.device, first.dtype, world
         self.objective = build_objective(recipe)
         self.penalties = build_penalties(recipe)
+        self.regularizers, features = build_regularizers(recipe)
+        self.regularizers.to(device=self.device, dtype=self.dtype)
+        self.augmentation = build_augmentation(recipe)
+        self.probability: ProbabilityControl | None = None
+        if recipe.augmentation is not None:
+            self.probability = ProbabilityControl(recipe.augmentation.probability, self.objective.boundary, self.device)
+        self._forward = Forward(
+            generator,
+            discriminator,
+            precision,
+            labelled=recipe.data.labelled,
+            augmentation=self.augmentation,
+            probability=self.probability,
+            features=features,
+        )
         self.round: Round = make_round(recipe.train, self.objective.generator_uses_real)
         self._settings = {
             "generator": recipe.optimizer.of("generator"),
             "discriminator": recipe.optimizer.of("discriminator"),
         }
         self.optimizers = {
-            "generator": make_optimizer(self._settings["generator"], generator.parameters()),
-            "discriminator": make_optimizer(self._settings["discriminator"], discriminator.parameters()),
+            network: make_optimizer(settings, self.trained(network).values())
+            for network, settings in self._settings.items()
         }
         self.ema = EMA(generator) if recipe.ema.enabled else None
         self._ema_weight = torch.ones((), device=self.device, dtype=self.dtype)
         self._penalty_weights = torch.zeros(len(self.penalties), device=self.device, dtype=self.dtype)
         self._penalty_names = _distinct([penalty.name for penalty in self.penalties])
+        self._regularizer_weights = torch.ones(len(self.regularizers), device=self.device, dtype=self.dtype)
+        self._regularizer_names = _distinct([str(regularizer.name) for regularizer in self.regularizers])
+        self._kimg = 0.0
         self.first_bad_step = torch.full((), -1, device=self.device, dtype=torch.int64)
         self._first_bad_name = torch.full((), -1, device=self.device, dtype=torch.int64)
         self.statistics = Statistics(
@@ -86,6 +116,11 @@ class Step:
                 "gradient/generator",
                 "gradient/discriminator",
                 *(f"penalty/{name}" for name in self._penalty_names),
+                *(
+                    f"regularizer/{name}/{network}"
+                    for name, network in itertools.product(self._regularizer_names, self.optimizers)
+                ),
+                *(["augmentation/probability"] if self.probability is not None else []),
             ],
             self.device,
         )
@@ -93,13 +128,23 @@ class Step:
 
     @property
     def images(self) -> int:
-        """Real images drawn by one round."""
+        """Real images drawn by one round, in all processes together."""
         return self.round.reals
 
     @property
     def best_generator(self) -> nn.Module:
         """The generator to judge and publish: the average where there is one."""
         return self.ema.network if self.ema is not None else self.generator
+
+    def trained(self, network: str) -> dict[str, nn.Parameter]:
+        """Return what the optimiser of "generator" or "discriminator" trains, by name.
+
+        The parameters of regularizers (heads on D's features) are trained along with the discriminator.
+        """
+        if network == "generator":
+            return dict(self.generator.named_parameters())
+        heads = {f"regularizer.{name}": parameter for name, parameter in self.regularizers.named_parameters()}
+        return dict(self.discriminator.named_parameters()) | heads
 
     def first_bad(self) -> tuple[int, str] | None:
         """Return the number of the first step in which a loss or gradient was NaN or Inf, and its name; None: all well.
@@ -118,11 +163,13 @@ class Step:
         """
         self._schedule(number)
         # Layers of third parties may draw from torch's own generator: seeded so, they too draw the same after a resume.
-        foreign = words(self.recipe.train.seed, Stream.FOREIGN, np.array([number]), 1)[0, 0]
+        rank = self.world.rank
+        foreign = words(self.recipe.train.seed, Stream.FOREIGN, np.array([number]), rank + 1)[0, rank]
         seed_generators(int(foreign), self.device)
         self.generator.train()
         self.discriminator.train()
-        kept: tuple[torch.Tensor, torch.Tensor | None] | None = None
+        self.regularizers.train()
+        kept: tuple[torch.Tensor, Batch] | None = None
         for part, batch in zip(self.round.parts, batches, strict=True):
             if part.role == "both":
                 self._update_both(number, batch)
@@ -130,118 +177,96 @@ class Step:
                 kept = self._update_discriminator(number, batch)
             else:
                 self._update_generator(number, batch, kept)
+        if self.probability is not None:
+            self.statistics.add("augmentation/probability", self.probability.value)
+            self.probability.adapt(number, self.images, self.world.mean)
         if self.ema is not None:
             self.ema.update(self._ema_weight)
 
     # ------------------------------------------------------------------------------------------ parts of a round
 
-    def _update_discriminator(self, number: int, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None] | None:
-        """Update D; return the fakes with their graph, and their labels, where G's update goes back through them."""
+    def _update_discriminator(self, number: int, batch: Batch) -> tuple[torch.Tensor, Batch] | None:
+        """Update D; return the fakes with their graph, and their batch, where G's update goes back through them."""
         train = self.recipe.train
         kept = None
         for micro in _split(batch, train.accumulate):
             with torch.set_grad_enabled(train.reuse_fakes):
-                fake = self._generate(micro)
+                fake = self._forward.generate(micro.z, micro.label, micro.latents)
             shown = self._show(number, micro, fake.detach())
             loss = self._discriminator_loss(number, micro, shown)
-            torch.autograd.backward(loss / train.accumulate, inputs=list(self.discriminator.parameters()))
-            kept = (fake, micro.label) if train.reuse_fakes else None
+            torch.autograd.backward(loss / train.accumulate, inputs=self._parameters("discriminator"))
+            kept = (fake, micro) if train.reuse_fakes else None
         self._apply(number, "discriminator")
         return kept
 
-    def _update_generator(
-        self, number: int, batch: Batch, kept: tuple[torch.Tensor, torch.Tensor | None] | None
-    ) -> None:
-        train = self.recipe.train
+    def _update_generator(self, number: int, batch: Batch, kept: tuple[torch.Tensor, Batch] | None) -> None:
+        train, forward = self.recipe.train, self._forward
         for micro in _split(batch, train.accumulate):
-            # Fakes of D's update keep the labels that they were made with: this part's own are those of other images.
-            fake, label = kept if kept is not None else (self._generate(micro), micro.label)
-            with _frozen(self.discriminator):
-                fake_logits = self._judge(fake, label, micro.latents, Stream.DROPOUT_GENERATOR_PHASE)
+            # Fakes of D's update keep the z and labels that they were made of: this part's own are those of others.
+            fake, made = kept or (forward.generate(micro.z, micro.label, micro.latents), micro)
+            with _frozen(self.discriminator), _frozen(self.regularizers):
+                seen = forward.augment(fake, made.latents, Stream.AUGMENTATION_GENERATOR)
+                of_fake = forward.judge(seen, made.label, made.latents, Stream.DROPOUT_GENERATOR_PHASE, record=True)
                 real_logits = None
                 if self.objective.generator_uses_real and micro.real is not None:
                     with torch.no_grad():
-                        real_logits = self._judge(micro.real, micro.label, micro.reals, Stream.DROPOUT_REAL)
-            loss = self.objective.generator_loss(fake_logits, real_logits)
-            self._note(number, "loss/generator", loss)
-            torch.autograd.backward(loss / train.accumulate, inputs=list(self.generator.parameters()))
+                        seen = forward.augment(micro.real, micro.reals, Stream.AUGMENTATION_GENERATOR_REAL)
+                        real_logits = forward.judge(seen, micro.label, micro.reals, Stream.DROPOUT_REAL).logits
+                loss = self._generator_loss(number, made, fake, of_fake, real_logits)
+            torch.autograd.backward(loss / train.accumulate, inputs=self._parameters("generator"))
         self._apply(number, "generator")
 
     def _update_both(self, number: int, batch: Batch) -> None:
         """Update both networks from one forward pass of each."""
         accumulate = self.recipe.train.accumulate
         for micro in _split(batch, accumulate):
-            shown = self._show(number, micro, self._generate(micro))
+            fake = self._forward.generate(micro.z, micro.label, micro.latents)
+            shown = self._show(number, micro, fake)
             loss = self._discriminator_loss(number, micro, shown)
-            torch.autograd.backward(loss / accumulate, inputs=list(self.discriminator.parameters()), retain_graph=True)
-            loss = self.objective.generator_loss(shown.fake_logits, shown.real_logits.detach())
-            self._note(number, "loss/generator", loss)
-            torch.autograd.backward(loss / accumulate, inputs=list(self.generator.parameters()))
+            torch.autograd.backward(loss / accumulate, inputs=self._parameters("discriminator"), retain_graph=True)
+            loss = self._generator_loss(number, micro, fake, shown.of_fake, shown.of_real.logits.detach())
+            torch.autograd.backward(loss / accumulate, inputs=self._parameters("generator"))
         self._apply(number, "discriminator")
         self._apply(number, "generator")
 
-    # ------------------------------------------------------------------------------------------ forward
-
-    def _generate(self, batch: Batch) -> torch.Tensor:
-        """Return fakes: (batch, C, H, W) in the step's dtype."""
-        with (
-            dropout_draws(self.generator, batch.latents, Stream.DROPOUT_GENERATOR),
-            autocast(self.precision, self.device),
-        ):
-            fake: torch.Tensor = _call(self.generator, batch.z, batch.label)
-        return fake.to(self.dtype)
-
-    def _judge(self, image: torch.Tensor, label: torch.Tensor | None, draws: Draws, stream: Stream) -> torch.Tensor:
-        """Return logits: (batch,) in the step's dtype."""
-        with dropout_draws(self.discriminator, draws, stream), autocast(self.precision, self.device):
-            logits: torch.Tensor = _call(self.discriminator, image, label)
-        return logits.to(self.dtype)
+    # ------------------------------------------------------------------------------------------ D's loss
 
     def _show(self, number: int, batch: Batch, fake: torch.Tensor) -> _Shown:
         """Show D real images and fakes, in two batches or joined in one."""
         assert batch.real is not None
-        real = batch.real
+        real, forward = batch.real, self._forward
         if any(self._active(number)):
             real = real.detach().requires_grad_()
             fake = fake if fake.requires_grad else fake.detach().requires_grad_()
+        seen_real = forward.augment(real, batch.reals, Stream.AUGMENTATION_REAL)
+        seen_fake = forward.augment(fake, batch.latents, Stream.AUGMENTATION_FAKE)
         if self.recipe.train.real_fake_batches == "joined":
             numbers = np.concatenate((batch.reals.numbers, batch.latents.numbers + _FAKES_BEHIND_REALS))
             label = torch.cat((batch.label, batch.label)) if batch.label is not None else None
             draws = replace(batch.reals, numbers=numbers)
-            both = self._judge(torch.cat((real, fake)), label, draws, Stream.DROPOUT_REAL)
-            real_logits, fake_logits = both[: len(real)], both[len(real) :]
+            both = forward.judge(torch.cat((seen_real, seen_fake)), label, draws, Stream.DROPOUT_REAL, record=True)
+            of_real, of_fake = both.part(0, len(real)), both.part(len(real), len(numbers))
         else:
-            real_logits = self._judge(real, batch.label, batch.reals, Stream.DROPOUT_REAL)
-            fake_logits = self._judge(fake, batch.label, batch.latents, Stream.DROPOUT_FAKE)
-        with torch.no_grad():
-            add = self.statistics.add
-            add("logits/real", real_logits.mean())
-            add("logits/fake", fake_logits.mean())
-            add("logits/real_std", real_logits.std())
-            add("logits/fake_std", fake_logits.std())
-            boundary = self.objective.boundary
-            middle = boundary if boundary is not None else (real_logits.mean() + fake_logits.mean()) / 2
-            add("accuracy/real", (real_logits > middle).double().mean())
-            add("accuracy/fake", (fake_logits < middle).double().mean())
-        return _Shown(real, fake, real_logits, fake_logits)
-
-    # ------------------------------------------------------------------------------------------ losses and updates
+            of_real = forward.judge(seen_real, batch.label, batch.reals, Stream.DROPOUT_REAL, record=True)
+            of_fake = forward.judge(seen_fake, batch.label, batch.latents, Stream.DROPOUT_FAKE, record=True)
+        self._note_logits(of_real.logits, of_fake.logits)
+        if self.probability is not None:
+            self.probability.observe(of_real.logits)
+        return _Shown(real, fake, of_real, of_fake)
 
     def _active(self, number: int) -> list[bool]:
         """Return which penalties are taken at a step."""
         return [number % section.every == 0 for section in self.recipe.penalty]
 
     def _discriminator_loss(self, number: int, batch: Batch, shown: _Shown) -> torch.Tensor:
-        loss = self.objective.discriminator_loss(shown.real_logits, shown.fake_logits)
+        loss = self.objective.discriminator_loss(shown.of_real.logits, shown.of_fake.logits)
         self._note(number, "loss/discriminator", loss)
-        if not self.penalties:
-            return loss
         inputs = PenaltyInputs(
-            discriminate=lambda image: self._judge(image, batch.label, batch.reals, Stream.DROPOUT_PENALTY),
+            discriminate=lambda image: self._judge_for_penalty(image, batch),
             real=shown.real,
             fake=shown.fake,
-            real_logits=shown.real_logits,
-            fake_logits=shown.fake_logits,
+            real_logits=shown.of_real.logits,
+            fake_logits=shown.of_fake.logits,
             draws=batch.reals,
         )
         for index, active in enumerate(self._active(number)):
@@ -249,16 +274,108 @@ class Step:
                 value = self.penalties[index](inputs).mean()
                 self._note(number, f"penalty/{self._penalty_names[index]}", value)
                 loss = loss + self._penalty_weights[index] * value
-        return loss
+        return loss + self._regularization(number, "discriminator", self._discriminator_view(batch, shown))
 
+    def _judge_for_penalty(self, image: torch.Tensor, batch: Batch) -> torch.Tensor:
+        seen = self._forward.augment(image, batch.reals, Stream.AUGMENTATION_PENALTY)
+        return self._forward.judge(seen, batch.label, batch.reals, Stream.DROPOUT_PENALTY).logits
+
+    def _discriminator_view(self, batch: Batch, shown: _Shown) -> DiscriminatorView:
+        def generate(z: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:
+            with torch.no_grad():
+                return self._forward.generate(z, label, batch.latents)
+
+        return DiscriminatorView(
+            real=shown.real.detach(),
+            fake=shown.fake.detach(),
+            real_logits=shown.of_real.logits,
+            fake_logits=shown.of_fake.logits,
+            real_features=shown.of_real.features,
+            fake_features=shown.of_fake.features,
+            real_label=batch.label if self.recipe.data.labelled else None,
+            fake_label=batch.label,
+            z=batch.z,
+            judge=lambda image, label: self._judge_further(image, label, batch),
+            generate=generate,
+            reals=batch.reals,
+            latents=batch.latents,
+            kimg=self._kimg,
+            mean=self.world.mean,
+        )
+
+    # ------------------------------------------------------------------------------------------ G's loss
+
+    def _generator_loss(
+        self, number: int, batch: Batch, fake: torch.Tensor, of_fake: Judgement, real_logits: torch.Tensor | None
+    ) -> torch.Tensor:
+        fake_logits = of_fake.logits
+        for regularizer in self.regularizers:
+            kept = regularizer.keep(fake_logits.detach(), self._kimg)
+            if kept is not None:
+                fake_logits = fake_logits[kept]
+                if self.objective.paired and real_logits is not None:
+                    real_logits = real_logits[kept]
+        loss = self.objective.generator_loss(fake_logits, real_logits)
+        self._note(number, "loss/generator", loss)
+        view = GeneratorView(
+            fake=fake,
+            fake_logits=of_fake.logits,
+            fake_features=of_fake.features,
+            fake_label=batch.label,
+            z=batch.z,
+            judge=lambda image, label: self._judge_further(image, label, batch),
+            generate=lambda z, label: self._forward.generate(z, label, batch.latents),
+            latents=batch.latents,
+            kimg=self._kimg,
+            mean=self.world.mean,
+        )
+        return loss + self._regularization(number, "generator", view)
+
+    # ------------------------------------------------------------------------------------------ of both
+
+    def _judge_further(self, image: torch.Tensor, label: torch.Tensor | None, batch: Batch) -> torch.Tensor:
+        return self._forward.judge(image, label, batch.latents, Stream.DROPOUT_REGULARIZER).logits
+
+    def _regularization(self, number: int, network: str, view: DiscriminatorView | GeneratorView) -> torch.Tensor:
+        """Return what the regularizers add to a network's loss, 0-d."""
+        added = torch.zeros((), device=self.device, dtype=self.dtype)
+        for index, regularizer in enumerate(self.regularizers):
+            if isinstance(view, DiscriminatorView):
+                value = regularizer.discriminator_loss(view)
+            else:
+                value = regularizer.generator_loss(view)
+            if value is not None:
+                self._note(number, f"regularizer/{self._regularizer_names[index]}/{network}", value)
+                added = added + self._regularizer_weights[index] * value
+        return added
+
+    def _parameters(self, network: str) -> list[torch.Tensor]:
+        return [parameter for group in self.optimizers[network].param_groups for parameter in group["params"]]
+
+    @torch.no_grad()
     def _apply(self, number: int, network: str) -> None:
-        """Let a network's optimiser use the gradients, and forget them."""
+        """Let a network's optimiser use the gradients' mean over the processes, and forget them."""
         optimizer = self.optimizers[network]
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in self._parameters(network) if parameter.grad is not None]
+        self.world.mean_(gradients)
         self._note(number, f"gradient/{network}", nn.utils.get_total_norm(gradients).to(self.device))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        if network == "discriminator":
+            for regularizer in self.regularizers:
+                regularizer.after_discriminator(self.discriminator)
+
+    @torch.no_grad()
+    def _note_logits(self, real: torch.Tensor, fake: torch.Tensor) -> None:
+        add = self.statistics.add
+        add("logits/real", real.mean())
+        add("logits/fake", fake.mean())
+        add("logits/real_std", real.std())
+        add("logits/fake_std", fake.std())
+        boundary = self.objective.boundary
+        middle = boundary if boundary is not None else (real.mean() + fake.mean()) / 2
+        add("accuracy/real", (real > middle).double().mean())
+        add("accuracy/fake", (fake < middle).double().mean())
 
     def _note(self, number: int, name: str, value: torch.Tensor) -> None:
         """Add a loss or norm to the statistics, and remember the first that is not finite."""
@@ -270,19 +387,19 @@ class Step:
 
     def _schedule(self, number: int) -> None:
         """Set everything that a schedule changes to its value at the start of this step."""
-        kimg = number * self.images / 1000.0
+        kimg = self._kimg = number * self.images / 1000.0
         for network, optimizer in self.optimizers.items():
             self.learning_rates[network] = schedule_optimizer(optimizer, self._settings[network], kimg)
-        for index, section in enumerate(self.recipe.penalty):
+        for index, penalty in enumerate(self.recipe.penalty):
             # Taken every so many steps, a penalty weighs as many times as much: its mean weight is what was asked for.
-            self._penalty_weights[index].fill_(value_at(section.weight, kimg) * section.every)
+            self._penalty_weights[index].fill_(value_at(penalty.weight, kimg) * penalty.every)
+        for index, regularizer in enumerate(self.recipe.regularizer):
+            if regularizer.weight is not None:
+                self._regularizer_weights[index].fill_(value_at(regularizer.weight, kimg))
+        if self.probability is not None:
+            self.probability.schedule(kimg)
         if self.ema is not None:
             self._ema_weight.fill_(ema_weight(self.recipe.ema, kimg, self.images))
-
-
-def _call(network: nn.Module, x: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:
-    out: torch.Tensor = network(x) if label is None else network(x, label)
-    return out
 
 
 def _split(batch: Batch, parts: int) -> Iterator[Batch]:

@@ -129,14 +129,16 @@ def test_the_state_goes_through_tensors_and_back(name: str) -> None:
     torch.manual_seed(0)
     one, other = Net(), Net()
     first, second = make_optimizer(chosen, one.parameters()), make_optimizer(chosen, other.parameters())
-    assert optimizer_tensors(first, one) == {}
+    assert optimizer_tensors(first, dict(one.named_parameters())) == {}
     for seed in range(3):
         stepped(one, first, seed)
-    state = {key: value.clone() for key, value in optimizer_tensors(first, one).items()}
+    state = {key: value.clone() for key, value in optimizer_tensors(first, dict(one.named_parameters())).items()}
     moments = {"adam": {"exp_avg", "exp_avg_sq"}, "rmsprop": {"square_avg"}}[name]
     assert set(state) == {f"{key}/{entry}" for key, _ in one.named_parameters() for entry in moments | {"step"}}
     other.load_state_dict(one.state_dict())
-    load_optimizer_tensors(second, other, {key: value.contiguous() for key, value in state.items()})
+    load_optimizer_tensors(
+        second, dict(other.named_parameters()), {key: value.contiguous() for key, value in state.items()}
+    )
     for parameter, entries in second.state.items():
         for value in entries.values():
             assert not value.dim() or value.stride() == parameter.stride()
@@ -151,10 +153,12 @@ def test_a_state_of_something_else_is_refused() -> None:
     network = Net()
     optimizer = make_optimizer(chosen, network.parameters())
     stepped(network, optimizer, 0)
-    state = optimizer_tensors(optimizer, network)
+    state = optimizer_tensors(optimizer, dict(network.named_parameters()))
     with pytest.raises(KeyError, match="other"):
-        load_optimizer_tensors(optimizer, network, {"other/step": torch.ones(())})
+        load_optimizer_tensors(optimizer, dict(network.named_parameters()), {"other/step": torch.ones(())})
     with pytest.raises(RuntimeError, match=r"convolution.bias/exp_avg has shape \(1,\), its parameter \(3,\)"):
-        load_optimizer_tensors(optimizer, network, state | {"convolution.bias/exp_avg": torch.zeros(1)})
+        load_optimizer_tensors(
+            optimizer, dict(network.named_parameters()), state | {"convolution.bias/exp_avg": torch.zeros(1)}
+        )
     with pytest.raises(RuntimeError, match="gain has the entries step"):
-        load_optimizer_tensors(optimizer, network, {"gain/step": torch.ones(())})
+        load_optimizer_tensors(optimizer, dict(network.named_parameters()), {"gain/step": torch.ones(())})
