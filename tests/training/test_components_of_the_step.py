@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from tiny_runs import BATCH, assert_same, images, labelled, recipe, states, table, train, weights
 from torch import Tensor, nn
 
 from ganzoo import registry
@@ -26,7 +27,6 @@ from ganzoo.randomness import Draws, Stream, draw_uniform
 from ganzoo.training.feeder import Batch
 from ganzoo.training.networks import build_step
 from ganzoo.training.step import Step
-from tiny_runs import BATCH, assert_same, images, labelled, recipe, states, table, train, weights
 
 CPU = torch.device("cpu")
 PLAIN = {"discriminator__norm": "none", "discriminator__bias": True}
@@ -72,7 +72,7 @@ class Spy(Regularizer):
         self.views.append(view)
         return self.size * view.fake.square().mean()
 
-    def keep(self, fake_logits: Tensor, kimg: float) -> Tensor | None:  # noqa: ARG002
+    def keep(self, fake_logits: Tensor, kimg: float) -> Tensor | None:
         return fake_logits.topk(self.keeps).indices if self.keeps else None
 
     def after_discriminator(self, discriminator: nn.Module) -> None:
@@ -167,10 +167,9 @@ def test_an_adaptive_probability_goes_on_from_a_checkpoint(tmp_path: Path) -> No
 
 
 def test_an_adaptive_probability_with_a_relativistic_objective_is_refused() -> None:
+    adaptive = {"name": "scaling", "probability": {"target": 0.6}}
     with pytest.raises(RecipeError, match="only differences of logits"):
-        recipe(
-            **PLAIN, objective__name="relativistic", augmentation={"name": "scaling", "probability": {"target": 0.6}}
-        )
+        recipe(**PLAIN, objective__name="relativistic", augmentation=adaptive)
 
 
 def test_a_probability_above_one_is_refused() -> None:
