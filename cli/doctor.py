@@ -178,6 +178,7 @@ def _libraries() -> Iterator[Finding]:
         yield _imported(name, "problem", module)
     yield _extra("huggingface_hub", "models on the Hub cannot be loaded", "hub")
     yield _extra("lmdb", "LSUN's databases cannot be read", "lsun")
+    yield _extra("pyarrow", "parquet files cannot be read", "parquet")
     yield _extra("tensorboard", "runs are not written for TensorBoard", "tensorboard")
 
 
@@ -310,6 +311,8 @@ def _plugins() -> Iterator[Finding]:
         registry.discriminators,
         registry.objectives,
         registry.penalties,
+        registry.regularizers,
+        registry.augmentations,
         registry.sources,
         registry.recipes,
     ):

@@ -18,7 +18,16 @@ from . import output
 if TYPE_CHECKING:
     from ganzoo.registry import Registry
 
-KINDS = ("recipe", "generator", "discriminator", "objective", "penalty", "source")
+KINDS = (
+    "recipe",
+    "generator",
+    "discriminator",
+    "objective",
+    "penalty",
+    "regularizer",
+    "augmentation",
+    "source",
+)
 _WILDCARDS = "*?["
 _PLACES = {
     "packaged": "packaged",
@@ -90,6 +99,8 @@ def listing(kind: str) -> list[Line]:
         "discriminator": registry.discriminators,
         "objective": registry.objectives,
         "penalty": registry.penalties,
+        "regularizer": registry.regularizers,
+        "augmentation": registry.augmentations,
         "source": registry.sources,
     }[kind]
     origins = {entry.name: entry.origin for entry in known.entries()}

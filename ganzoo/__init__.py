@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from ganzoo.models import Model as Model
     from ganzoo.recipes import Recipe as Recipe
     from ganzoo.recipes import list_recipes as list_recipes
+    from ganzoo.registry import register_augmentation as register_augmentation
     from ganzoo.registry import register_discriminator as register_discriminator
     from ganzoo.registry import register_generator as register_generator
     from ganzoo.registry import register_objective as register_objective
     from ganzoo.registry import register_penalty as register_penalty
+    from ganzoo.registry import register_regularizer as register_regularizer
     from ganzoo.registry import register_source as register_source
     from ganzoo.training.api import train as train
     from ganzoo.zoo import create_model as create_model
@@ -52,10 +54,12 @@ _LAZY = {
     "list_recipes": "ganzoo.recipes",
     "load_pretrained": "ganzoo.zoo",
     "load_recipe": "ganzoo.building",
+    "register_augmentation": "ganzoo.registry",
     "register_discriminator": "ganzoo.registry",
     "register_generator": "ganzoo.registry",
     "register_objective": "ganzoo.registry",
     "register_penalty": "ganzoo.registry",
+    "register_regularizer": "ganzoo.registry",
     "register_source": "ganzoo.registry",
     "train": "ganzoo.training.api",
 }

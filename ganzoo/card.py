@@ -19,7 +19,7 @@ from ganzoo.model_config import CARD, CONFIG, DISCRIMINATOR, GENERATOR, METRICS,
 
 if TYPE_CHECKING:
     from ganzoo.model_config import ModelConfig
-    from ganzoo.recipes import OptimizerSection, PenaltySection, Recipe
+    from ganzoo.recipes import AugmentationSection, OptimizerSection, PenaltySection, Recipe, RegularizerSection
     from ganzoo.recipes.schema import Component, Schedule, TrainSection
 
 PLACEHOLDER = "PATH-OF-THIS-FOLDER"
@@ -159,6 +159,8 @@ def _training(config: ModelConfig) -> str:
         ("discriminator", _code(recipe.discriminator.name)),
         ("objective", _component(recipe.objective)),
         *[("penalty", _penalty(penalty)) for penalty in recipe.penalty],
+        *[("regularizer", _regularizer(regularizer)) for regularizer in recipe.regularizer],
+        *([("augmentation", _augmentation(recipe.augmentation))] if recipe.augmentation is not None else []),
         *_optimizers(recipe.optimizer),
         *([("average's half-life", _average(recipe))] if config.weights == "ema" else []),
         ("update", _update(train)),
@@ -213,6 +215,20 @@ def _component(component: Component) -> str:
 def _penalty(penalty: PenaltySection) -> str:
     every = "" if penalty.every == 1 else f", taken every {penalty.every} steps"
     return f"{_component(penalty)}, weight {_number(penalty.weight)}{every}"
+
+
+def _regularizer(regularizer: RegularizerSection) -> str:
+    weight = "" if regularizer.weight is None else f", weight {_number(regularizer.weight)}"
+    return _component(regularizer) + weight
+
+
+def _augmentation(augmentation: AugmentationSection) -> str:
+    from ganzoo.recipes import AdaptiveProbability
+
+    probability = augmentation.probability
+    if isinstance(probability, AdaptiveProbability):
+        return f"{_component(augmentation)}, adaptive probability (target {probability.target:g})"
+    return f"{_component(augmentation)}, probability {_number(probability)}"
 
 
 def _optimizers(optimizer: OptimizerSection) -> list[tuple[str, str]]:

@@ -235,7 +235,8 @@ Curve = tuple[str, str, npt.NDArray[np.float64], npt.NDArray[np.float64]]  # lab
 def save_curves(
     metrics: Sequence[Mapping[str, Any]], path: Path | str, *, data_diversity: float | None = None, title: str = ""
 ) -> None:
-    """Write a PNG of curves over kimg: losses, logits, D's accuracy, diversity, gradients, and penalties or speed.
+    """Write a PNG of curves over kimg: losses, logits, D's accuracy, diversity, gradients, penalties or speed; below
+    them regularizers and augmentation where there are any.
 
     Diversity is drawn as measured; every other curve faintly so, and boldly as a moving mean (of values held to their
     1 % and 99 % quantiles, so that a single outlier does not bend it). Alarms are dotted red lines.
@@ -281,11 +282,16 @@ def _draw(figure: Figure, metrics: Sequence[Mapping[str, Any]], data_diversity: 
     ]
     spread = [_curve("samples", _GREEN, [(row["kimg"], row["diversity"]) for row in samples])]
     speed = [_curve("images/s", _GREEN, [(row["kimg"], row["images_per_second"]) for row in ticks])]
-    names = sorted({key for row in ticks for key in row["statistics"] if key.startswith("penalty/")})
-    colours = (_BLUE, _ORANGE, _GREEN, _GREY)
-    penalties = [curve(name.removeprefix("penalty/"), colours[index % 4], name) for index, name in enumerate(names)]
 
-    panels: list[Axes] = list(figure.subplots(2, 3, sharex=True).flat)
+    def family(prefix: str) -> list[Curve]:
+        names = sorted({key for row in ticks for key in row["statistics"] if key.startswith(prefix)})
+        colours = (_BLUE, _ORANGE, _GREEN, _GREY)
+        return [curve(name.removeprefix(prefix), colours[index % 4], name) for index, name in enumerate(names)]
+
+    penalties, regularizers, augmentation = family("penalty/"), family("regularizer/"), family("augmentation/")
+    rows = 3 if regularizers or augmentation else 2
+    figure.set_size_inches(15.0, 4.0 * rows)
+    panels: list[Axes] = list(figure.subplots(rows, 3, sharex=True).flat)
     _panel(panels[0], losses, "Losses", "loss")
     _panel(panels[1], logits, "Discriminator's logits (mean)", "logit")
     _panel(panels[2], accuracy, "Discriminator's accuracy", "share judged rightly", limits=(0.0, 1.0))
@@ -296,6 +302,10 @@ def _draw(figure: Figure, metrics: Sequence[Mapping[str, Any]], data_diversity: 
         _panel(panels[5], penalties, "Penalties (unweighted)", "penalty", logarithmic=True)
     else:
         _panel(panels[5], speed, "Speed", "real images per second", limits=(0.0, None))
+    if rows == 3:
+        _panel(panels[6], regularizers, "Regularizers (unweighted)", "term of a loss")
+        _panel(panels[7], augmentation, "Augmentation", "probability", limits=(0.0, 1.0), raw=True)
+        panels.pop().set_axis_off()
     for panel in panels:
         for kimg in alarms:
             panel.axvline(kimg, color=_RED, linestyle=":", linewidth=1.0)
