@@ -223,7 +223,7 @@ def check(recipe: Recipe, where: str) -> None:
                 f"and with these settings {name!r} looks at the whole batch, as batch norm does.",
                 other_norm or "Choose another discriminator, or leave it out.",
             )
-    _check_weights(recipe, regularizers, where)
+    _check_regularizers(recipe, regularizers, where)
     objective = build_objective(recipe)
     bounded = bool(recipe.penalty) or options.get("norm") == "spectral" or any(one.bounds_slope for one in regularizers)
     if objective.needs_bounded_slope and not bounded:
@@ -231,20 +231,32 @@ def check(recipe: Recipe, where: str) -> None:
             f"{where}: the objective {recipe.objective.name!r} has no minimum while nothing bounds the "
             "discriminator's slope.",
             'Add a [[penalty]], e.g. where = "line", rule = "one_centered", weight = 10, '
-            'or set discriminator.norm = "spectral".',
+            'or set discriminator.norm = "spectral", or add a [[regularizer]] with name = "weight_clipping".',
         )
     if recipe.augmentation is not None:
         _check_augmentation(recipe, objective, where)
 
 
-def _check_weights(recipe: Recipe, regularizers: Iterable[Any], where: str) -> None:
+def _check_regularizers(recipe: Recipe, regularizers: Iterable[Any], where: str) -> None:
+    options = recipe.discriminator.options
     for index, (section, regularizer) in enumerate(zip(recipe.regularizer, regularizers, strict=True)):
+        place = f"{where}: regularizer.{index} ({section.name!r})"
         if regularizer.weighted and section.weight is None:
-            raise RecipeError(f"{where}: regularizer.{index} ({section.name!r}) needs a weight.")
+            raise RecipeError(f"{place} needs a weight.")
         if not regularizer.weighted and section.weight is not None:
             raise RecipeError(
-                f"{where}: regularizer.{index} ({section.name!r}) adds nothing to a loss that a weight could multiply.",
+                f"{place} adds nothing to a loss that a weight could multiply.",
                 f"Leave regularizer.{index}.weight out.",
+            )
+        if regularizer.names_classes and options.get("conditioning") == "concat":
+            raise RecipeError(
+                f"{place} is to read the class off the discriminator's features, which are told it.",
+                'Set discriminator.conditioning = "none".',
+            )
+        if regularizer.bounds_slope and options.get("norm") == "spectral":
+            raise RecipeError(
+                f"{place} bounds the discriminator's weights, and so does its spectral norm.",
+                'Set discriminator.norm = "none", or leave it out.',
             )
 
 

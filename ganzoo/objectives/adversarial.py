@@ -2,19 +2,22 @@
 
 With r the logits of real images, f those of fake ones, sp = softplus and E the mean over the batch:
 
-                        discriminator minimises                generator minimises
-    NonSaturating       E sp(-r) + E sp(f)                     E sp(-f)
-    Minimax             E sp(-r) + E sp(f)                     -E sp(f)
-    LeastSquares        E (r - b)² / 2 + E (f - a)² / 2        E (f - c)² / 2
-    Wasserstein         E f - E r                              -E f
-    Hinge               E max(0, 1 - r) + E max(0, 1 + f)      -E f
-    RelativisticPaired  E sp(f - r)                            E sp(r - f)
+                         discriminator minimises                generator minimises
+    NonSaturating        E sp(-r) + E sp(f)                     E sp(-f)
+    Minimax              E sp(-r) + E sp(f)                     -E sp(f)
+    LeastSquares         E (r - b)² / 2 + E (f - a)² / 2        E (f - c)² / 2
+    Wasserstein          E f - E r                              -E f
+    Hinge                E max(0, 1 - r) + E max(0, 1 + f)      -E f
+    EnergyMargin         E sp(-r) + E max(0, m - sp(-f))        E sp(-f)
+    RelativisticPaired   E sp(f - r)                            E sp(r - f)
+    RelativisticAverage  E sp(E f - r) + E sp(f - E r)          E sp(E r - f) + E sp(r - E f)
 
 sp(-x) = -log sigmoid(x), so the first two are binary cross-entropies that neither overflow nor lose digits.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -125,6 +128,35 @@ class Hinge(Objective):
         return -fake.mean()
 
 
+class EnergyMargin(Objective):
+    """The margin loss of energy-based GANs (EBGAN; Zhao et al. 2017, arXiv 1609.03126, equations 1 and 2).
+
+    The energy of an image is softplus(-logit), the cross-entropy of calling it real: never negative, which is all that
+    the paper's theory asks of an energy. So any discriminator will do; the authors' is an autoencoder, and its energy
+    the error of reconstruction. Once a generated image's energy is above the margin, the discriminator has nothing more
+    to gain from it. Of images that it takes for real without doubt it learns slowly: there the energy is flat.
+
+    Args:
+        margin: m > 0, the energy that generated images shall have at least; 0.69 is that of the logit 0.
+    """
+
+    def __init__(self, *, margin: Annotated[float, Field(gt=0, le=100)] = 1.0) -> None:
+        if not 0.0 < margin <= 100.0:
+            raise ValueError(f"margin is in (0, 100], not {margin}")
+        self.margin = margin
+        self.boundary = -math.log(math.expm1(margin / 2))  # of the energy m / 2, midway between D's aims
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return E sp(-r) + E max(0, m - sp(-f)); see `Objective`."""
+        real, fake = check_logits(self.paired, real=real, fake=fake)
+        return softplus(-real).mean() + relu(self.margin - softplus(-fake)).mean()
+
+    def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Return E sp(-f); see `Objective`."""
+        (fake,) = check_logits(self.paired, fake=fake)
+        return softplus(-fake).mean()
+
+
 class RelativisticPaired(Objective):
     """Each fake image against its real mate (RpGAN; Jolicoeur-Martineau 2019, and Huang et al. 2024)."""
 
@@ -139,10 +171,44 @@ class RelativisticPaired(Objective):
 
     def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """Return E sp(r - f); see `Objective`."""
-        if real is None:
-            raise ValueError("the relativistic objective needs the logits of real images for the generator's loss too")
-        real, fake = check_logits(self.paired, real=real, fake=fake)
+        real, fake = check_logits(self.paired, real=_needed(real), fake=fake)
         return softplus(real - fake).mean()
 
 
-__all__ = ["Hinge", "LeastSquares", "Minimax", "NonSaturating", "RelativisticPaired", "Wasserstein"]
+class RelativisticAverage(Objective):
+    """Each image against the mean of the other kind (RaGAN; Jolicoeur-Martineau 2019, arXiv 1807.00734, section 4.2).
+
+    The means are those of the batch that is given: where batches are split (`accumulate`) or shared by several
+    processes, those of each part. Other batch sizes therefore make another objective.
+    """
+
+    generator_uses_real: ClassVar[bool] = True
+    boundary = None
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return E sp(E f - r) + E sp(f - E r); see `Objective`."""
+        real, fake = check_logits(self.paired, real=real, fake=fake)
+        return softplus(fake.mean() - real).mean() + softplus(fake - real.mean()).mean()
+
+    def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        """Return E sp(E r - f) + E sp(r - E f); see `Objective`."""
+        real, fake = check_logits(self.paired, real=_needed(real), fake=fake)
+        return softplus(real.mean() - fake).mean() + softplus(real - fake.mean()).mean()
+
+
+def _needed(real: Tensor | None) -> Tensor:
+    if real is None:
+        raise ValueError("a relativistic objective needs the logits of real images for the generator's loss too")
+    return real
+
+
+__all__ = [
+    "EnergyMargin",
+    "Hinge",
+    "LeastSquares",
+    "Minimax",
+    "NonSaturating",
+    "RelativisticAverage",
+    "RelativisticPaired",
+    "Wasserstein",
+]

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from ganzoo.objectives.adversarial import (
+    EnergyMargin,
     Hinge,
     LeastSquares,
     Minimax,
     NonSaturating,
+    RelativisticAverage,
     RelativisticPaired,
     Wasserstein,
 )
@@ -31,7 +33,10 @@ OBJECTIVES: list[Objective] = [
     LeastSquares(a=-1.0, b=1.0, c=0.0),
     Wasserstein(),
     Hinge(),
+    EnergyMargin(),
+    EnergyMargin(margin=3.0),
     RelativisticPaired(),
+    RelativisticAverage(),
 ]
 REAL = [0.3, -1.7, 2.9, 0.8]
 FAKE = [-0.4, 1.2, -2.2, 0.1]
@@ -43,6 +48,11 @@ def sigmoid(x: float) -> float:
 
 def mean(values: list[float]) -> float:
     return sum(values) / len(values)
+
+
+def energy(logit: float) -> float:
+    """Nats by which an image is not called real."""
+    return -math.log(sigmoid(logit))
 
 
 # Written from the papers with probabilities and logarithms, as ganzoo itself never computes them.
@@ -85,6 +95,22 @@ EXPECTED: list[tuple[Objective, Callable[[], float], Callable[[], float]]] = [
         RelativisticPaired(),
         lambda: -mean([math.log(sigmoid(r - f)) for r, f in zip(REAL, FAKE, strict=True)]),
         lambda: -mean([math.log(sigmoid(f - r)) for r, f in zip(REAL, FAKE, strict=True)]),
+    ),
+    (
+        EnergyMargin(margin=2.0),
+        lambda: mean([energy(r) for r in REAL]) + mean([max(0.0, 2.0 - energy(f)) for f in FAKE]),
+        lambda: mean([energy(f) for f in FAKE]),
+    ),
+    (
+        RelativisticAverage(),
+        lambda: (
+            -mean([math.log(sigmoid(r - mean(FAKE))) for r in REAL])
+            - mean([math.log(1 - sigmoid(f - mean(REAL))) for f in FAKE])
+        ),
+        lambda: (
+            -mean([math.log(sigmoid(f - mean(REAL))) for f in FAKE])
+            - mean([math.log(1 - sigmoid(r - mean(FAKE))) for r in REAL])
+        ),
     ),
 ]
 
@@ -205,9 +231,52 @@ def test_the_relativistic_generators_loss_is_relative_and_symmetric() -> None:
     assert shifted.item() == pytest.approx(objective.generator_loss(fake, real).item(), rel=1e-12)
 
 
-def test_the_relativistic_generator_needs_the_real_logits() -> None:
+@pytest.mark.parametrize("objective", [RelativisticPaired(), RelativisticAverage()], ids=name_of)
+def test_a_relativistic_generator_needs_the_real_logits(objective: Objective) -> None:
     with pytest.raises(ValueError, match="real images"):
-        RelativisticPaired().generator_loss(torch.zeros(2))
+        objective.generator_loss(torch.zeros(2))
+
+
+def test_the_relativistic_average_compares_with_the_mean_of_the_other_kind() -> None:
+    objective = RelativisticAverage()
+    real, fake = doubles([3.0, -3.0]), doubles([-1.0, 3.0])  # means 0 and 1
+    expected = 0.5 * (
+        sum(math.log1p(math.exp(1.0 - r)) for r in (3, -3)) + sum(math.log1p(math.exp(f)) for f in (-1, 3))
+    )
+    assert objective.discriminator_loss(real, fake).item() == pytest.approx(expected, rel=1e-12)
+    assert objective.generator_loss(fake, real).item() == objective.discriminator_loss(fake, real).item()
+    shifted = objective.discriminator_loss(real + 7.0, fake + 7.0)
+    assert shifted.item() == pytest.approx(expected, rel=1e-12)
+    assert objective.discriminator_loss(real.flip(0), fake).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_relativistic_averages_means_are_not_detached() -> None:
+    # Of n logits each moves the mean by 1 / n: with detached means the slopes below would be other ones.
+    real, fake = doubles([0.5]).requires_grad_(), doubles([-0.25]).requires_grad_()
+    (slope,) = torch.autograd.grad(RelativisticAverage().discriminator_loss(real, fake), real)
+    assert slope.item() == pytest.approx(-2.0 * sigmoid(-0.75), rel=1e-12)
+
+
+def test_beyond_the_margin_the_discriminator_learns_nothing_more_of_a_fake() -> None:
+    objective = EnergyMargin(margin=1.0)
+    edge = -math.log(math.expm1(1.0))  # the logit whose energy is the margin
+    fake = doubles([edge - 0.01, edge + 0.01]).requires_grad_()
+    (slopes,) = torch.autograd.grad(objective.discriminator_loss(doubles([0.0]), fake), fake)
+    assert slopes[0].item() == 0.0
+    assert slopes[1].item() == pytest.approx(0.5 * sigmoid(-edge - 0.01), rel=1e-12)
+
+
+def test_the_margins_boundary_has_half_its_energy() -> None:
+    for margin in (0.5, 1.0, 10.0, 100.0):
+        objective = EnergyMargin(margin=margin)
+        assert objective.boundary is not None
+        assert -torch.nn.functional.logsigmoid(doubles([objective.boundary])).item() == pytest.approx(margin / 2)
+
+
+@pytest.mark.parametrize("margin", [0.0, -1.0, 101.0])
+def test_a_margin_out_of_range_is_refused(margin: float) -> None:
+    with pytest.raises(ValueError, match="margin"):
+        EnergyMargin(margin=margin)
 
 
 def test_the_relativistic_pairs_are_not_the_difference_of_means() -> None:

@@ -289,6 +289,25 @@ def test_a_weight_is_asked_for_and_refused_where_it_means_nothing(monkeypatch: p
         recipe(regularizer=[{"name": "spy", "weight": 1.0}])
 
 
+CLASSES = {"data__num_classes": 3, "regularizer": [{"name": "auxiliary_classifier", "weight": 1.0}]}
+
+
+def test_a_classifier_on_features_that_are_told_the_class_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r'told it.*conditioning = "none"'):
+        recipe(**PLAIN, **CLASSES)
+    recipe(**PLAIN, **CLASSES, discriminator__conditioning="none")
+    recipe(**PLAIN, **CLASSES, discriminator__conditioning="projection")
+
+
+def test_weight_clipping_bounds_a_critic_and_leaves_spectral_norm_alone() -> None:
+    clipped = {"objective__name": "wasserstein", "regularizer": [{"name": "weight_clipping"}]}
+    recipe(**PLAIN, **clipped)
+    with pytest.raises(RecipeError, match="nothing bounds"):
+        recipe(**PLAIN, objective__name="wasserstein")
+    with pytest.raises(RecipeError, match="so does its spectral norm"):
+        recipe(discriminator__norm="spectral", **clipped)
+
+
 def test_what_needs_single_images_refuses_batch_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Spy, "needs_per_sample", True)
     with pytest.raises(RecipeError, match=r"regularizer\.0 needs a discriminator that judges each image by itself"):

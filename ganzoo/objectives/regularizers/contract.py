@@ -115,6 +115,11 @@ class Regularizer(nn.Module):
     needs_per_sample: ClassVar[bool] = False
     #: Whether it bounds the discriminator's slope, as a critic that means a distance needs.
     bounds_slope: ClassVar[bool] = False
+    #: Whether it reads real images' classes off the discriminator's features, which therefore must not be told them.
+    names_classes: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__()  # a class without keys of its own must not show a recipe nn.Module's *args
 
     @property
     def name(self) -> str:
