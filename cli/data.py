@@ -9,6 +9,8 @@ import click
 from . import output
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import numpy.typing as npt
 
@@ -26,8 +28,10 @@ def group() -> None:
 
     \b
     A SOURCE is
-      a name: digits, mnist, cifar10, flowers, lsun:bedroom_train, torchvision:NAME
-      a path: a folder of images, a zip, an LSUN LMDB folder, MNIST's idx files, CIFAR's tar, .npy, .npz, a pack
+      a name: digits, rooms, mnist, cifar10, flowers, lsun:bedroom_train, torchvision:NAME,
+        hf:ORG/NAME[@REVISION][:SPLIT] of the Hugging Face Hub
+      a path: a folder of images, a zip, parquet files (one, or a folder), WebDataset tars (one, a folder,
+        shards/{000..099}.tar), an LSUN LMDB folder, MNIST's idx files, CIFAR's tar, .npy, .npz, a pack
     """
 
 
@@ -70,6 +74,8 @@ def pack(
     Examples:
       ganzoo data pack my_images/ --image-size 64
       ganzoo data pack mnist --image-size 28 --channels 1 --out packs/mnist28
+      ganzoo data pack hf:uoft-cs/cifar10 --image-size 32
+      ganzoo data pack "shards/{000000..000099}.tar"
     """
     from pathlib import Path
 
@@ -104,6 +110,7 @@ def info(source: str, grid: str | None, verify: bool, as_json: bool) -> None:
     Examples:
       ganzoo data info my_images.zip --grid look.png
       ganzoo data info digits
+      ganzoo data info hf:uoft-cs/cifar10:test
     """
     from ganzoo.data import DataRequest, open_source
     from ganzoo.data.specs import PackSource
@@ -136,6 +143,7 @@ def _describe_pack(pack: Pack) -> dict[str, Any]:
         "channels": pack.channels,
         "bytes": pack.nbytes,
         "classes": _histogram(pack.classes, pack.labels),
+        "factors": _ranges(pack.factors),
         "skipped": manifest.skipped,
         "skipped_examples": [{"name": name, "reason": reason} for name, reason in manifest.skipped_examples],
         "content_sha256": manifest.content_sha256,
@@ -151,6 +159,7 @@ def _describe_source(source: Source) -> dict[str, Any]:
         "first_image": _first_size(source),
         "labelled": source.labelled,
         "classes": _histogram(source.classes, source.labels),
+        "factors": _ranges(source.factors),
         "skipped": len(source.rejected),
         "skipped_examples": [{"name": name, "reason": reason} for name, reason in source.rejected[:10]],
         "notice": source.notice,
@@ -178,6 +187,26 @@ def _histogram(classes: tuple[str, ...], labels: npt.NDArray[np.int64] | None) -
     counts = np.bincount(labels, minlength=len(classes)).tolist()
     names = classes if len(classes) >= len(counts) else tuple(str(number) for number in range(len(counts)))
     return dict(zip(names, counts, strict=True))
+
+
+def _ranges(factors: Mapping[str, npt.NDArray[Any]] | None) -> dict[str, dict[str, Any]] | None:
+    """Return what can be said of each factor in a line: the shape of its values, their type and range."""
+    if not factors:
+        return None
+    return {
+        name: {
+            "shape": list(values.shape[1:]),
+            "type": str(values.dtype),
+            "low": values.min().item() if values.size else None,
+            "high": values.max().item() if values.size else None,
+        }
+        for name, values in factors.items()
+    }
+
+
+def _range(factor: dict[str, Any]) -> str:
+    several = f"{'×'.join(map(str, factor['shape']))} values " if factor["shape"] else ""
+    return f"{several}{factor['low']:.6g} to {factor['high']:.6g}" if factor["low"] is not None else "no values"
 
 
 def _write_grid(source: Source, request: DataRequest, path: str) -> str:
@@ -212,7 +241,8 @@ def _print(described: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.result_json(described)
         return
-    shown = {key: value for key, value in described.items() if value is not None and key not in ("kind", "classes")}
+    apart = ("kind", "classes", "factors")
+    shown = {key: value for key, value in described.items() if value is not None and key not in apart}
     if (size := shown.pop("image_size", None)) is not None:
         shown["size"] = f"{size}×{size}×{shown.pop('channels')}, {output.size_of(shown.pop('bytes'))}"
     examples = shown.pop("skipped_examples")
@@ -222,5 +252,8 @@ def _print(described: dict[str, Any], as_json: bool) -> None:
     rows += [("classes", f"{len(classes):,}")] if classes else []
     rows += [("", f"{name}: {count:,}") for name, count in list(classes.items())[:_CLASSES_SHOWN]]
     rows += [("", f"and {len(classes) - _CLASSES_SHOWN:,} more")] if len(classes) > _CLASSES_SHOWN else []
+    factors = described["factors"] or {}
+    rows += [("factors", f"{len(factors):,}")] if factors else []
+    rows += [("", f"{name}: {_range(factor)}") for name, factor in factors.items()]
     for line in output.table(rows):
         output.result(line)

@@ -19,6 +19,7 @@ import click
 
 from ganzoo import __version__
 from ganzoo.errors import GanzooError, suggest
+from ganzoo.torchrun import is_first
 
 from . import output
 
@@ -31,6 +32,7 @@ COMMANDS = {
     "convert": ("ganzoo.cli.convert", "command", "Turn weights of others into a model, or a model into other numbers."),
     "export": ("ganzoo.cli.export", "command", "Write a model as an ONNX file, proven to draw the same images."),
     "data": ("ganzoo.cli.data", "group", "Pack images for training, and look into packs."),
+    "schema": ("ganzoo.cli.schema", "command", "Print the JSON Schema of a recipe, for editors."),
     "bench": ("ganzoo.cli.bench", "group", "Measure how fast a model draws, in torch and in ONNX Runtime."),
     "doctor": ("ganzoo.cli.doctor", "command", "Check that this machine and its packages are in order."),
 }
@@ -102,6 +104,8 @@ def report(error: Exception) -> int:
     if _is_broken_pipe(error):
         _silence_stdout()
         return 1
+    if isinstance(error, click.UsageError) and not is_first():
+        return error.exit_code  # the processes of torchrun were all given the same words, and the first one tells
     if debugging() and not isinstance(error, click.ClickException | click.Abort):
         import traceback
 

@@ -10,7 +10,6 @@ huggingface_hub's, which reads its settings when it is imported.
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import ganzoo
 from ganzoo.card import PLACEHOLDER, card_numbers, model_card
 from ganzoo.card_header import card_header, has_header, hub_licence
-from ganzoo.errors import GanzooError, MissingDependencyError, ModelReferenceError, UsageError, WeightsError
+from ganzoo.errors import GanzooError, UsageError, WeightsError
 from ganzoo.fetching import offline
+from ganzoo.hub_access import check_model_name, endpoint, huggingface_hub, progress_bars
 from ganzoo.hub_errors import Asked, in_one_line, not_cached
 from ganzoo.model_config import CARD, CONFIG, DISCRIMINATOR, GENERATOR, METRICS, SAMPLES, ModelConfig
 
@@ -33,7 +33,6 @@ MODEL_FILES = (CONFIG, GENERATOR, DISCRIMINATOR, CARD, SAMPLES, METRICS)
 
 _NEEDED = (CONFIG, GENERATOR)
 _NETWORKS: dict[str, Literal["generator", "discriminator"]] = {GENERATOR: "generator", DISCRIMINATOR: "discriminator"}
-_NOT_IN_REVISIONS = frozenset(" ~^:?*[\\")  # git-check-ref-format(1)
 
 
 def download_model(
@@ -62,9 +61,9 @@ def download_model(
         GanzooError: the Hub refuses it (gated, a wrong token), or the cache cannot be written.
         MissingDependencyError: huggingface_hub is not installed.
     """
-    hub = _huggingface_hub()
-    _check_names(hub, repo, revision)
-    asked = Asked(repo, revision, _endpoint(hub), alone=local_files_only or offline())
+    hub = huggingface_hub()
+    check_model_name(hub, repo, revision)
+    asked = Asked(repo, revision, endpoint(hub), alone=local_files_only or offline())
     if force_download and asked.alone:
         raise UsageError(
             f"{asked.name} cannot be fetched anew where nothing may be fetched.",
@@ -82,7 +81,7 @@ def download_model(
                 endpoint=asked.endpoint,
                 library_name="ganzoo",
                 library_version=ganzoo.__version__,
-                tqdm_class=_bars(hub),
+                tqdm_class=progress_bars(hub),
             )
         )
     missing = [name for name in _NEEDED if not (folder / name).is_file()]
@@ -127,9 +126,9 @@ def push_model(
         GanzooError: no token, one that may not write, a repository that is public where it is to be private.
         MissingDependencyError: huggingface_hub is not installed.
     """
-    hub = _huggingface_hub()
-    _check_names(hub, repo, revision)
-    asked = Asked(repo, revision, _endpoint(hub), writes=True)
+    hub = huggingface_hub()
+    check_model_name(hub, repo, revision)
+    asked = Asked(repo, revision, endpoint(hub), writes=True)
     if offline():
         raise GanzooError(
             f"{repo} cannot be published: GANZOO_OFFLINE or HF_HUB_OFFLINE is set.", "Unset it, then try again."
@@ -204,68 +203,3 @@ def _published_card(hub: ModuleType, model: Model, config: ModelConfig, name: st
     for key in ("license", "license_name", "license_link"):
         card.data[key] = hub_licence(config.licence).get(key)
     return str(card)
-
-
-# --------------------------------------------------------------------------------------------------- what is asked
-
-
-def _huggingface_hub() -> ModuleType:
-    try:
-        import huggingface_hub
-        import huggingface_hub.constants
-        import huggingface_hub.errors
-        import huggingface_hub.utils
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"The Hugging Face Hub needs the package huggingface_hub: {error}.",
-            "Install it: pip install 'ganzoo[hub]'",
-        ) from error
-    return huggingface_hub
-
-
-def _bars(hub: ModuleType) -> type:
-    """Return the package's class of progress bars, silent where standard error is no terminal."""
-
-    base: Any = hub.utils.tqdm
-
-    class Bars(base):  # type: ignore[misc]
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            quiet = options.pop("disable", False) or not sys.stderr.isatty()
-            super().__init__(*arguments, disable=quiet, **options)
-
-    return Bars
-
-
-def _endpoint(hub: ModuleType) -> str:
-    return str(os.environ.get("HF_ENDPOINT") or hub.constants.ENDPOINT).rstrip("/")
-
-
-def _check_names(hub: ModuleType, repo: str, revision: str | None) -> None:
-    """Check what is asked for before the Hub or the cache sees it.
-
-    Raises:
-        ModelReferenceError: it is no name.
-    """
-    try:
-        hub.utils.validate_repo_id(repo)
-        well = repo.count("/") == 1
-    except hub.errors.HFValidationError:
-        well = False
-    if not well:
-        raise ModelReferenceError(
-            f"{str(repo)[:120]!r} is no name of a model on the Hub.",
-            "It is written org/name: letters, digits, '.', '_' and '-'.",
-        )
-    if revision is None:
-        return
-    well = (
-        0 < len(revision) <= 200
-        and revision.isprintable()
-        and not _NOT_IN_REVISIONS.intersection(revision)
-        and not revision.startswith(("/", "-", "."))  # nor may the cache be left by it
-        and ".." not in revision
-    )
-    if not well:
-        raise ModelReferenceError(
-            f"{revision[:120]!r} is no name of a revision.", "Name a branch, a tag or a commit, or leave it out."
-        )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
-from ganzoo.errors import DownloadError, GanzooError, ModelReferenceError
+from ganzoo.errors import DownloadError, GanzooError, ModelReferenceError, UsageError
 from ganzoo.fetching import offline
 
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
@@ -28,6 +28,7 @@ class Asked:
         endpoint: the Hub's address, without a slash at the end.
         alone: whether nothing may be fetched.
         writes: whether something was to be published.
+        dataset: whether it is a data set, not a model.
     """
 
     repo: str
@@ -35,11 +36,21 @@ class Asked:
     endpoint: str
     alone: bool = False
     writes: bool = False
+    dataset: bool = False
 
     @property
     def name(self) -> str:
-        """The model reference of what was asked for."""
-        return f"hf-hub:{self.repo}" + (f"@{self.revision}" if self.revision else "")
+        """How what was asked for is named: a model reference, or a source."""
+        return f"{'hf' if self.dataset else 'hf-hub'}:{self.repo}" + (f"@{self.revision}" if self.revision else "")
+
+    @property
+    def page(self) -> str:
+        """The address of its page."""
+        return f"{self.endpoint}/{'datasets/' if self.dataset else ''}{self.repo}"
+
+    def unknown(self, message: str, remedy: str) -> UsageError:
+        """Return the error for a name that the Hub does not know."""
+        return UsageError(message, remedy) if self.dataset else ModelReferenceError(message, remedy)
 
 
 @contextlib.contextmanager
@@ -109,18 +120,18 @@ def _refused(asked: Asked, error: Exception, errors: ModuleType) -> GanzooError:
         error: an `HfHubHTTPError`.
         errors: the module `huggingface_hub.errors`.
     """
-    page = f"{asked.endpoint}/{asked.repo}"
+    what, page = "data set" if asked.dataset else "model", asked.page
     if isinstance(error, errors.GatedRepoError):
         return GanzooError(
             f"{asked.name} is gated: its owner decides who may have it.", f"Ask for it at {page}, then {_LOG_IN}."
         )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return ModelReferenceError(
-            f"The Hub shows no model {asked.repo}: there is none of that name, or it is private.",
+        return asked.unknown(
+            f"The Hub shows no {what} {asked.repo}: there is none of that name, or it is private.",
             f"Look at the name; for a private one {_LOG_IN}.",
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return ModelReferenceError(
+        return asked.unknown(
             f"{asked.repo} has no revision {asked.revision or 'main'!r}.", f"{page}/commits shows those it has."
         )
     if isinstance(error, errors.EntryNotFoundError):
@@ -131,7 +142,7 @@ def _refused(asked: Asked, error: Exception, errors: ModuleType) -> GanzooError:
     if status == 401:
         return GanzooError(
             f"The Hub does not accept the token for {asked.name}.",
-            "Log in again with `hf auth login`, or correct HF_TOKEN; a public model needs none.",
+            f"Log in again with `hf auth login`, or correct HF_TOKEN; a public {what} needs none.",
         )
     if status == 403:
         right = "write to" if asked.writes else "read"

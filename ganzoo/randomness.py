@@ -56,6 +56,8 @@ class Stream(IntEnum):
     STATISTICS_LABEL = 9
     INITIALISATION = 10
     FOREIGN = 11  # seeds torch's own generator for layers that draw from it
+    ROOMS = 12  # the factors of rendered rooms
+    STACKED_DIGITS = 13  # which digits are stacked
     AUGMENTATION_REAL = 16
     AUGMENTATION_FAKE = 17
     AUGMENTATION_GENERATOR = 18  # fakes in the generator's update

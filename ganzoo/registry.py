@@ -1,4 +1,4 @@
-"""Registries: names of networks, objectives, penalties, sources … and what they stand for.
+"""Registries: names of networks, objectives, penalties, regularizers, augmentations, sources … and what they stand for.
 
 A registry holds three kinds of entries, looked up in this order:
 
@@ -181,10 +181,22 @@ def _where(entry: Any) -> str:
 
 
 generators: Registry[Any] = Registry(
-    "generator", group="ganzoo.generators", builtin={"dcgan": "ganzoo.architectures.dcgan:DCGANGenerator"}
+    "generator",
+    group="ganzoo.generators",
+    builtin={
+        "dcgan": "ganzoo.architectures.dcgan:DCGANGenerator",
+        "r3gan": "ganzoo.architectures.r3gan:R3GANGenerator",
+        "resnet": "ganzoo.architectures.resnet:ResNetGenerator",
+    },
 )
 discriminators: Registry[Any] = Registry(
-    "discriminator", group="ganzoo.discriminators", builtin={"dcgan": "ganzoo.architectures.dcgan:DCGANDiscriminator"}
+    "discriminator",
+    group="ganzoo.discriminators",
+    builtin={
+        "dcgan": "ganzoo.architectures.dcgan:DCGANDiscriminator",
+        "r3gan": "ganzoo.architectures.r3gan:R3GANDiscriminator",
+        "resnet": "ganzoo.architectures.resnet:ResNetDiscriminator",
+    },
 )
 objectives: Registry[Any] = Registry(
     "objective",
@@ -195,11 +207,35 @@ objectives: Registry[Any] = Registry(
         "least_squares": "ganzoo.objectives.adversarial:LeastSquares",
         "wasserstein": "ganzoo.objectives.adversarial:Wasserstein",
         "hinge": "ganzoo.objectives.adversarial:Hinge",
+        "margin": "ganzoo.objectives.adversarial:EnergyMargin",
         "relativistic": "ganzoo.objectives.adversarial:RelativisticPaired",
+        "relativistic_average": "ganzoo.objectives.adversarial:RelativisticAverage",
     },
 )
 penalties: Registry[Any] = Registry(
     "penalty", group="ganzoo.penalties", builtin={"gradient": "ganzoo.objectives.penalties:GradientPenalty"}
+)
+regularizers: Registry[Any] = Registry(
+    "regularizer",
+    group="ganzoo.regularizers",
+    builtin={
+        "auxiliary_classifier": "ganzoo.objectives.regularizers.auxiliary_classifier:AuxiliaryClassifier",
+        "consistency": "ganzoo.objectives.regularizers.consistency:Consistency",
+        "infogan": "ganzoo.objectives.regularizers.infogan:InfoGAN",
+        "latent_consistency": "ganzoo.objectives.regularizers.consistency:LatentConsistency",
+        "lecam": "ganzoo.objectives.regularizers.lecam:LeCam",
+        "top_k": "ganzoo.objectives.regularizers.top_k:TopK",
+        "weight_clipping": "ganzoo.objectives.regularizers.weight_clipping:WeightClipping",
+    },
+)
+augmentations: Registry[Any] = Registry(
+    "augmentation",
+    group="ganzoo.augmentations",
+    builtin={
+        "ada": "ganzoo.augmentation.ada:ADA",
+        "diffaugment": "ganzoo.augmentation.diff_augment:DiffAugment",
+        "flip": "ganzoo.augmentation.flip:Flip",
+    },
 )
 sources: Registry[Any] = Registry(
     "source",
@@ -209,10 +245,14 @@ sources: Registry[Any] = Registry(
         "cifar10": "ganzoo.data.sources.downloads:open_cifar10",
         "digits": "ganzoo.data.sources.builtin:open_digits",
         "faces": "ganzoo.data.sources.downloads:open_faces",
+        "ffhq": "ganzoo.data.sources.downloads:open_ffhq",
         "flowers": "ganzoo.data.sources.downloads:open_flowers",
+        "hf": "ganzoo.data.sources.hub:open_hf",
         "imagenet32": "ganzoo.data.sources.downloads:open_imagenet32",
         "lsun": "ganzoo.data.sources.lsun:open_lsun",
         "mnist": "ganzoo.data.sources.downloads:open_mnist",
+        "rooms": "ganzoo.data.sources.rooms:open_rooms",
+        "stackedmnist": "ganzoo.data.sources.stacked_mnist:open_stacked_mnist",
         "torchvision": "ganzoo.data.sources.torchvision:open_torchvision",
     },
 )
@@ -227,4 +267,6 @@ register_generator = generators.decorator
 register_discriminator = discriminators.decorator
 register_objective = objectives.decorator
 register_penalty = penalties.decorator
+register_regularizer = regularizers.decorator
+register_augmentation = augmentations.decorator
 register_source = sources.decorator

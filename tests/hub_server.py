@@ -1,4 +1,5 @@
-"""A Hugging Face Hub on this machine: as much of its API as fetching and publishing a model needs, over plain HTTP."""
+"""A Hugging Face Hub on this machine: as much of its API as fetching and publishing a model, and fetching a data set,
+need, over plain HTTP. A data set's repository is called "datasets/org/name"."""
 
 from __future__ import annotations
 
@@ -11,13 +12,17 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import huggingface_hub.constants
+import huggingface_hub.utils
+import pytest
 import yaml
 
 Files = dict[str, bytes]
-LARGE = (".safetensors", ".bin", ".pkl", ".png")
+LARGE = (".safetensors", ".bin", ".pkl", ".png", ".parquet", ".tar", ".zip")
 """What the Hub keeps in large file storage."""
 
 
@@ -40,7 +45,8 @@ class Repository:
     messages: list[str] = field(default_factory=list)
 
     def commit(self, files: Files, branch: str = "main", message: str = "") -> str:
-        digest = hashlib.sha1(f"{len(self.commits)} {message} {sorted(files)}".encode()).hexdigest()
+        contents = [(name, hashlib.sha1(data).hexdigest()) for name, data in sorted(files.items())]
+        digest = hashlib.sha1(f"{len(self.commits)} {message} {contents}".encode()).hexdigest()
         self.commits.append((digest, files))
         self.branches[branch] = digest
         self.messages.append(message)
@@ -81,6 +87,32 @@ class Hub:
     def fetched(self) -> set[str]:
         """The names of the files that were fetched."""
         return {one.rpartition("/")[2] for one in self.asked if re.match(r"GET .*/(resolve|cdn)/", one)}
+
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@contextlib.contextmanager
+def running_for(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[Hub]:
+    """Give a Hub that holds nothing yet, and make this process a user of it who can write, with a cache in `home`."""
+    for name in ("GANZOO_OFFLINE", "HF_HUB_OFFLINE", "HF_OIDC_RESOURCE"):
+        monkeypatch.delenv(name, raising=False)
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(home / "agents.json"), raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # a storage protocol of its own, beside plain HTTP
+    # What was read when that package was imported leads nowhere: HF_ENDPOINT has to be read at each call.
+    monkeypatch.setattr(constants, "ENDPOINT", NOWHERE)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", NOWHERE + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setenv("HF_TOKEN", "hf_writer")
+    huggingface_hub.utils.disable_progress_bars()
+    with running() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+        huggingface_hub.close_session()
+    huggingface_hub.utils.enable_progress_bars()
 
 
 @contextlib.contextmanager
@@ -290,10 +322,16 @@ def _entry(name: str, data: bytes) -> dict[str, Any]:
 
 
 _REPO = r"(?P<repo>[^/]+/[^/]+)"
+_DATASET = r"(?P<repo>datasets/[^/]+/[^/]+)"
 _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("GET", rf"/api/models/{_REPO}", _Handler.info),
     ("GET", rf"/api/models/{_REPO}/revision/(?P<revision>.+)", _Handler.info),
     ("GET", rf"/api/models/{_REPO}/tree/(?P<revision>.+)", _Handler.tree),
+    ("GET", rf"/api/{_DATASET}", _Handler.info),
+    ("GET", rf"/api/{_DATASET}/revision/(?P<revision>.+)", _Handler.info),
+    ("GET", rf"/api/{_DATASET}/tree/(?P<revision>.+)", _Handler.tree),
+    ("HEAD", rf"/{_DATASET}/resolve/(?P<revision>[^/]+)/(?P<name>.+)", _Handler.resolve),
+    ("GET", rf"/{_DATASET}/resolve/(?P<revision>[^/]+)/(?P<name>.+)", _Handler.resolve),
     ("HEAD", rf"/{_REPO}/resolve/(?P<revision>[^/]+)/(?P<name>.+)", _Handler.resolve),
     ("GET", rf"/{_REPO}/resolve/(?P<revision>[^/]+)/(?P<name>.+)", _Handler.resolve),
     ("GET", r"/cdn/(?P<oid>\w+)/(?P<name>.+)", _Handler.cdn),

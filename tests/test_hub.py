@@ -41,7 +41,6 @@ from ganzoo.training.networks import build_networks
 
 DATA = {"description": "ten images", "content_sha256": "0" * 64, "images": 10, "classes": []}
 REPO = "somebody/tiny"
-NOWHERE = "http://127.0.0.1:9"
 
 # huggingface_hub's own way to upload over plain HTTP, which it does without where hf_xet may be used
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -50,25 +49,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     """A Hub, and a user of it who can write, with a cache of their own."""
-    for name in ("GANZOO_OFFLINE", "HF_HUB_OFFLINE", "HF_OIDC_RESOURCE"):
-        monkeypatch.delenv(name, raising=False)
-    home = tmp_path / "huggingface"
-    constants = huggingface_hub.constants
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
-    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(home / "agents.json"), raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # a storage protocol of its own, beside plain HTTP
-    # What was read when that package was imported leads nowhere: HF_ENDPOINT has to be read at each call.
-    monkeypatch.setattr(constants, "ENDPOINT", NOWHERE)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", NOWHERE + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setenv("HF_TOKEN", "hf_writer")
-    huggingface_hub.utils.disable_progress_bars()
-    with hub_server.running() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
+    with hub_server.running_for(monkeypatch, tmp_path / "huggingface") as server:
         yield server
-        huggingface_hub.close_session()
-    huggingface_hub.utils.enable_progress_bars()
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,13 @@ from pydantic import Field
 from torch import nn
 
 from ganzoo.architectures.layers import (
+    MOST_LAYERS,
     Activation,
     Dropout,
     Initialisation,
     Norm,
+    Width,
+    Widths,
     activation_slope,
     add_spectral_norm,
     concat_classes,
@@ -31,10 +34,6 @@ from ganzoo.architectures.layers import (
     one_hot,
 )
 
-MOST_LAYERS = 64
-"""Of one kind. A config of a few megabytes could else ask for a million, and take gigabytes before it is refused."""
-Width = Annotated[int, Field(ge=1)]
-Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=MOST_LAYERS)]
 Hidden = Annotated[tuple[Width, ...], Field(max_length=MOST_LAYERS)]
 KernelSize = Literal[3, 4, 5]
 Stride = Literal[1, 2]
@@ -279,7 +278,7 @@ class DCGANDiscriminator(nn.Module):
             image on (convolutions, hidden, last layer).
         conditioning: how classes enter: "concat": the one-hot class appended to the input of every layer; "projection":
             the inner product of the class's embedding with the last features, summed over positions (Miyato and Koyama,
-            arXiv 1802.05637).
+            arXiv 1802.05637); "none": labels are accepted and ignored, as beside an auxiliary classifier.
         init: see `ganzoo.architectures.layers.initialise`.
 
     Raises:
@@ -303,7 +302,7 @@ class DCGANDiscriminator(nn.Module):
         norm_eps: Annotated[float, Field(gt=0)] = 1e-5,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         bias: bool | tuple[bool, ...] = False,
-        conditioning: Literal["concat", "projection"] = "concat",
+        conditioning: Literal["concat", "projection", "none"] = "concat",
         init: Initialisation = "normal_0.02",
     ) -> None:
         super().__init__()
@@ -313,6 +312,7 @@ class DCGANDiscriminator(nn.Module):
         if head == "conv" and hidden:
             raise ValueError(f'head = "conv" cannot follow dense layers (hidden={hidden}); use head = "dense"')
         self.num_classes = num_classes
+        self.conditioning = conditioning
         self.concat = num_classes > 0 and conditioning == "concat"
         added = num_classes if self.concat else 0
         biases = _biases(bias, len(widths) + len(hidden) + 1, "convolutions, hidden, last layer")
@@ -357,12 +357,12 @@ class DCGANDiscriminator(nn.Module):
 
         Args:
             image: (batch, channels, image_size, image_size) in [-1, 1].
-            label: (batch,), int64, exactly where the network knows classes.
+            label: (batch,), int64, exactly where the network knows classes; with conditioning "none" whether or not.
 
         Returns:
             (batch,).
         """
-        classes = one_hot(label, self.num_classes, image)
+        classes = self._classes(image, label)
         concatenated = classes if self.concat else None
         x = image
         for layer in self.layers:
@@ -384,9 +384,13 @@ class DCGANDiscriminator(nn.Module):
     def features(self, image: torch.Tensor, label: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """Return the activations of every convolutional layer: {"layers.0": (batch, widths[0], n, n), …}; arguments as
         in `forward`."""
-        classes = one_hot(label, self.num_classes, image)
+        classes = self._classes(image, label)
         x, found = image, {}
         for index, layer in enumerate(self.layers):
             x = layer(concat_classes(x, classes if self.concat else None))
             found[f"layers.{index}"] = x
         return found
+
+    def _classes(self, image: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor | None:
+        """Return the one-hot classes, or None where the network knows none or ignores them."""
+        return None if self.conditioning == "none" else one_hot(label, self.num_classes, image)

@@ -1,5 +1,5 @@
-"""Layers that the families share: activations and initialisations by name, dropout whose masks are data, batch norm,
-class maps."""
+"""Layers that the families share: activations and initialisations by name, conditional batch norm, dropout whose masks
+are data, class maps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,19 @@ Activation = Annotated[str, Field(pattern=r"^(relu|leaky_relu_(0?\.\d+|1e-\d))$"
 Initialisation = Annotated[str, Field(pattern=r"^(normal_(0?\.\d+)|he|orthogonal|glorot_uniform)$")]
 """Names of initialisations; see `initialise`."""
 
+ResidualInitialisation = Annotated[
+    str, Field(pattern=r"^(normal_(0?\.\d+)|he|orthogonal|glorot_uniform|glorot_residual)$")
+]
+"""Names of initialisations of residual nets: those of `initialise`, and "glorot_residual": "glorot_uniform", times
+sqrt(2) in the 3×3 convolutions of residual branches (WGAN-GP's authors' code, and SNGAN's)."""
+
 Norm = Literal["batch", "none", "spectral"]
+
+MOST_LAYERS = 64
+"""Of one kind. A config of a few megabytes could else ask for a million, and take gigabytes before it is refused."""
+Width = Annotated[int, Field(ge=1)]
+Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=MOST_LAYERS)]
+"""Channels of each layer or block of a network."""
 
 Linear = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 
@@ -58,7 +70,7 @@ def initialise(network: nn.Module, init: str, slope: float = 0.0) -> None:
     random state.
 
     Args:
-        network: biases become 0, batch-norm biases 0.
+        network: biases become 0, batch-norm biases 0 and gains 1, those of `ConditionalBatchNorm2d` too.
         init: "normal_STD": weights N(0, STD²) and batch-norm gains N(1, STD²) (the DCGAN authors' code);
             "he": N(0, 2 / ((1 + slope²) fan_in)) (He et al., arXiv 1502.01852, equation 14);
             "orthogonal": rows or columns orthonormal (Saxe et al., arXiv 1312.6120), times sqrt(2 / (1 + slope²));
@@ -85,6 +97,43 @@ def initialise(network: nn.Module, init: str, slope: float = 0.0) -> None:
             else:
                 module.weight.fill_(1.0)
             module.bias.zero_()
+        elif isinstance(module, ConditionalBatchNorm2d):
+            if deviation is not None:
+                module.gain.weight.normal_(1.0, deviation)
+            else:
+                module.gain.weight.fill_(1.0)
+            module.bias.weight.zero_()
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """Batch norm whose gain and bias belong to the class: y = gain[label] · (x - mean) / sqrt(var + eps) + bias[label].
+
+    Dumoulin et al., arXiv 1610.07629, equation 5; de Vries et al., arXiv 1707.00683. Mean and variance are of the whole
+    batch, whatever its classes, and so are the running statistics.
+
+    Args:
+        width: channels.
+        num_classes: at least 1.
+        eps: added to the variance.
+    """
+
+    def __init__(self, width: int, num_classes: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(width, eps=eps, affine=False)
+        self.gain = nn.Embedding(num_classes, width, _weight=torch.ones(num_classes, width))
+        self.bias = nn.Embedding(num_classes, width, _weight=torch.zeros(num_classes, width))
+
+    def forward(self, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Return x normalised, with the gain and bias of each image's class.
+
+        Args:
+            x: (batch, width, height, width of the map).
+            label: (batch,), int64 in [0, num_classes).
+        """
+        gain, bias = self.gain(label), self.bias(label)  # (batch, width)
+        normal: torch.Tensor = self.norm(x)
+        out: torch.Tensor = normal * gain[:, :, None, None] + bias[:, :, None, None]
+        return out.to(normal.dtype)
 
 
 def add_spectral_norm(network: nn.Module) -> None:

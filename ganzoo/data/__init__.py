@@ -13,17 +13,19 @@ if TYPE_CHECKING:
     from ganzoo.data.packs import Pack, PackManifest
     from ganzoo.data.prefetch import Prefetcher
     from ganzoo.data.request import DataRequest
-    from ganzoo.data.sources.base import Sample, Source
+    from ganzoo.data.sources.base import ArraySource, Sample, SkippedImage, Source
     from ganzoo.data.specs import open_source
     from ganzoo.data.writing import PackProgress
 
 _HOMES = {
+    "ArraySource": "sources.base",
     "DataRequest": "request",
     "Pack": "packs",
     "PackManifest": "packs",
     "PackProgress": "writing",
     "Prefetcher": "prefetch",
     "Sample": "sources.base",
+    "SkippedImage": "sources.base",
     "Source": "sources.base",
     "open_pack": "packing",
     "open_source": "specs",
@@ -31,12 +33,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "ArraySource",
     "DataRequest",
     "Pack",
     "PackManifest",
     "PackProgress",
     "Prefetcher",
     "Sample",
+    "SkippedImage",
     "Source",
     "open_pack",
     "open_source",

@@ -1,9 +1,9 @@
-"""Packs: the one form of all data, a folder of `images.npy`, `labels.npy` and `manifest.json`.
+"""Packs: the one form of all data, a folder of `images.npy`, `labels.npy`, `factors.safetensors` and `manifest.json`.
 
 `images.npy` is uint8, N × H × W × C, in NumPy's own format, so that anything can map it. Batches are read from it by
-position, not
-through a memory map: pages of a map count as the process's memory once touched, reads do not, and a random read of a
-cold file brings in what was asked for and nothing around it.
+position, not through a memory map: pages of a map count as the process's memory once touched, reads do not, and a
+random read of a cold file brings in what was asked for and nothing around it. Labels and factors are there where the
+source has them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,13 +21,15 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ganzoo.data.factors import check_factors, factors_sha256, read_factors
 from ganzoo.data.request import DataRequest
 from ganzoo.errors import DataError
 
 if TYPE_CHECKING:
     import torch
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+WITHOUT_FACTORS = 1  # the schema of a pack without factors, which versions that know of none can read
 IMAGES, LABELS, MANIFEST = "images.npy", "labels.npy", "manifest.json"
 _READ_BYTES = 64 << 20
 
@@ -50,6 +52,8 @@ class PackManifest:
         skipped_examples: the first few of them, (name, reason).
         content_sha256: SHA-256 over the pixels in order, then the labels as little-endian int64.
         notice: licence or origin, where known.
+        factors: names of what is known of each image beside its class, may be empty.
+        factors_sha256: of `factors.safetensors`, where there are any.
     """
 
     schema_version: int
@@ -66,10 +70,15 @@ class PackManifest:
     skipped_examples: tuple[tuple[str, str], ...]
     content_sha256: str
     notice: str | None = None
+    factors: tuple[str, ...] = ()
+    factors_sha256: str | None = None
 
     def to_json(self) -> str:
         """Return the manifest as JSON text; equal manifests give equal text."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        fields = asdict(self)
+        if not self.factors:
+            del fields["factors"], fields["factors_sha256"]
+        return json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> PackManifest:
@@ -84,6 +93,7 @@ class PackManifest:
         if fields["schema_version"] > SCHEMA_VERSION:
             raise ValueError(f"written by a later version of ganzoo (schema {fields['schema_version']})")
         fields["classes"] = tuple(fields.get("classes", ()))
+        fields["factors"] = tuple(fields.get("factors", ()))
         fields["skipped_examples"] = tuple((name, reason) for name, reason in fields.get("skipped_examples", ()))
         try:
             return cls(**fields)
@@ -111,6 +121,8 @@ class Pack:
         try:
             self.manifest = PackManifest.from_json((self.path / MANIFEST).read_text(encoding="utf-8"))
             self.labels = _read_labels(self.path / LABELS, self.manifest) if self.manifest.labelled else None
+            if self.manifest.factors:
+                check_factors(self.path, self.manifest.factors, self.manifest.count)
             self._file = (self.path / IMAGES).open("rb", buffering=0)
         except (OSError, ValueError) as error:
             raise DataError(f"{self.path} is not a whole pack: {error}.", "Delete it, then pack again.") from error
@@ -143,6 +155,15 @@ class Pack:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes; empty where there are no labels."""
         return self.manifest.classes
+
+    @cached_property
+    def factors(self) -> Mapping[str, npt.NDArray[Any]] | None:
+        """What is known of each image beside its class: name → (N,) or (N, k), int64 or float64; None where nothing is.
+
+        Raises:
+            DataError: the file cannot be read any more.
+        """
+        return read_factors(self.path, self.manifest.factors) if self.manifest.factors else None
 
     @property
     def nbytes(self) -> int:
@@ -222,7 +243,8 @@ class Pack:
         for _, rows in self.chunks():
             digest.update(rows.reshape(-1).data)
         digest.update(label_bytes(self.labels))
-        if digest.hexdigest() != self.manifest.content_sha256:
+        right = digest.hexdigest() == self.manifest.content_sha256
+        if not right or (self.manifest.factors and factors_sha256(self.path) != self.manifest.factors_sha256):
             raise DataError(f"The bytes of {self.path} are not those that were packed.", "Delete it, then pack again.")
 
     def close(self) -> None:

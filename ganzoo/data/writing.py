@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +22,24 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ganzoo.data.factors import write_factors
 from ganzoo.data.images import quiet_decoders, render
-from ganzoo.data.packs import IMAGES, LABELS, MANIFEST, SCHEMA_VERSION, PackManifest, images_header, label_bytes
+from ganzoo.data.packs import (
+    IMAGES,
+    LABELS,
+    MANIFEST,
+    SCHEMA_VERSION,
+    WITHOUT_FACTORS,
+    PackManifest,
+    images_header,
+    label_bytes,
+)
 from ganzoo.data.request import DataRequest
-from ganzoo.data.sources.base import SkippedImage, Source, first_reason
+from ganzoo.data.sources.base import Sample, SkippedImage, Source, first_reason
 from ganzoo.errors import DataError, GanzooError
 from ganzoo.files import flush_to_disk
 
-_RENDERING = 1  # part of every key; raised when `render` begins to give other pixels
+_RENDERING, _LAYOUT = 1, 1  # parts of every key: raised when `render` gives other pixels, or packs hold other files
 _SKIPPED_SHOWN = 10
 _CHUNK_IMAGES = 64
 _CHUNK_BYTES = 8 << 20
@@ -65,7 +75,7 @@ def pack_key(fingerprint: str, request: DataRequest) -> str:
         fingerprint: the source's.
         request: what is asked of every image; `labels` does not count.
     """
-    text = json.dumps([_RENDERING, SCHEMA_VERSION, request.identity(), fingerprint], sort_keys=True)
+    text = json.dumps([_RENDERING, _LAYOUT, request.identity(), fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -75,6 +85,7 @@ class _Rendered:
 
     images: npt.NDArray[np.uint8]  # (n, H, W, C)
     labels: list[int] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)  # numbers of the samples
     skipped: list[tuple[str, str]] = field(default_factory=list)
     read: int = 0
 
@@ -87,7 +98,8 @@ def write_files(
     if len(wanted) == 0:
         raise DataError(f"The {source.description} holds no images.", first_reason(source.rejected))
     _check_room(folder, len(wanted), request)
-    digest, labels, count = hashlib.sha256(), [], 0
+    source.prefer(request.image_size)
+    digest, labels, kept = hashlib.sha256(), [], []
     skipped = list(source.rejected)
     report = _Reporter(progress, total=len(wanted))
     try:
@@ -98,9 +110,11 @@ def write_files(
                 file.write(pixels)
                 digest.update(pixels)
                 labels += chunk.labels
+                kept.append(np.array(chunk.kept, dtype=np.int64))
                 skipped += chunk.skipped
-                count += len(chunk.images)
                 report(chunk.read, len(skipped))
+            numbers = np.concatenate(kept)
+            count = len(numbers)
             file.seek(0)
             file.write(images_header(request, count))
             flush_to_disk(file)
@@ -113,9 +127,11 @@ def write_files(
             np.save(folder / LABELS, label_array, allow_pickle=False)
         digest.update(label_bytes(label_array))
         content = digest.hexdigest()
+        factors = source.factors or {}
+        factors_sha256 = write_factors(folder, factors, numbers, source.description) if factors else None
         manifest = PackManifest(
-            schema_version=SCHEMA_VERSION,
-            key=key or pack_key(f"content {content}", request),
+            schema_version=SCHEMA_VERSION if factors else WITHOUT_FACTORS,
+            key=key or pack_key(f"content {content}" + (f" {factors_sha256}" if factors else ""), request),
             source=source.description,
             request=request.identity(),
             count=count,
@@ -128,6 +144,8 @@ def write_files(
             skipped_examples=tuple(skipped[:_SKIPPED_SHOWN]),
             content_sha256=content,
             notice=source.notice,
+            factors=tuple(factors),
+            factors_sha256=factors_sha256,
         )
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     except OSError as error:
@@ -160,11 +178,11 @@ def _rendered_chunks(source: Source, request: DataRequest, wanted: npt.NDArray[n
 def _render_chunk(source: Source, request: DataRequest, indices: npt.NDArray[np.int64]) -> _Rendered:
     shape = (len(indices), request.image_size, request.image_size, request.channels)
     chunk = _Rendered(np.empty(shape, dtype=np.uint8), read=len(indices))
-    kept = 0
-    for index in indices.tolist():
+    samples = _read_batch(source, indices)
+    for place, index in enumerate(indices.tolist()):
         try:
-            sample = source.read(index)
-            chunk.images[kept] = render(sample.image, request)
+            sample = source.read(index) if samples is None else samples[place]
+            chunk.images[len(chunk.kept)] = render(sample.image, request)
         except SkippedImage as reason:
             chunk.skipped.append((source.name(index), str(reason)))
             continue
@@ -174,14 +192,29 @@ def _render_chunk(source: Source, request: DataRequest, indices: npt.NDArray[np.
         except GanzooError:
             raise
         except Exception as error:  # a third party's source may raise anything
-            raise DataError(
-                f"{source.name(index)} of the {source.description} cannot be read: {type(error).__name__}: {error}."
-            ) from error
-        kept += 1
+            raise _broken(source, source.name(index), error) from error
+        chunk.kept.append(index)
         if source.labelled:
             chunk.labels.append(_checked_label(source, index, sample.label))
-    chunk.images = chunk.images[:kept]
+    chunk.images = chunk.images[: len(chunk.kept)]
     return chunk
+
+
+def _read_batch(source: Source, indices: npt.NDArray[np.int64]) -> Sequence[Sample] | None:
+    """Return the samples of a chunk where the source gives them at once."""
+    try:
+        samples = source.read_batch(indices)
+    except GanzooError:
+        raise
+    except Exception as error:  # a third party's source may raise anything
+        raise _broken(source, f"One of numbers {indices[0]} to {indices[-1]}", error) from error
+    if samples is not None and len(samples) != len(indices):
+        raise DataError(f"The {source.description} gave {len(samples)} samples where {len(indices)} were asked for.")
+    return samples
+
+
+def _broken(source: Source, name: str, error: Exception) -> DataError:
+    return DataError(f"{name} of the {source.description} cannot be read: {type(error).__name__}: {error}.")
 
 
 def _checked_label(source: Source, index: int, label: int | None) -> int:

@@ -445,6 +445,19 @@ def test_labels_are_asked_for_exactly_where_the_network_knows_classes(conditioni
             call()
 
 
+@pytest.mark.parametrize("hidden", [(), (6,)])
+def test_without_conditioning_labels_are_accepted_and_ignored(hidden: tuple[int, ...]) -> None:
+    image, label = torch.randn(3, 2, 8, 8), torch.arange(3)
+    judges = discriminator(num_classes=3, conditioning="none", hidden=hidden, norm="none")
+    assert torch.equal(judges(image, label), judges(image))
+    assert torch.equal(judges(image, label), judges(image, label.roll(1)))
+    assert judges.features(image, label).keys() == judges.features(image).keys()
+    alone = discriminator(hidden=hidden, norm="none")
+    assert {name: one.shape for name, one in judges.state_dict().items()} == {
+        name: one.shape for name, one in alone.state_dict().items()
+    }
+
+
 def test_concatenation_brings_the_class_to_every_layer_and_only_its_own_column() -> None:
     changes: dict[str, Any] = {"num_classes": 3, "hidden": (6,), "norm": "none", "init": "he"}
     label = torch.tensor([1, 1])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,39 @@ def test_info_writes_a_grid_of_images(tmp_path: Path) -> None:
         assert len(picture.getcolors(1 << 24) or []) > 100
 
 
+def test_info_tells_the_factors_of_a_source_and_of_its_pack(tmp_path: Path) -> None:
+    packed = run_json("pack", "rooms:count=20", "--image-size", "16")
+    told = packed["factors"]
+    assert told["window_box"]["shape"] == [4]
+    assert told["window_box"]["type"] == "float64"
+    assert (told["window"]["type"], told["window"]["low"], told["window"]["high"]) == ("int64", 0, 1)
+    assert run_json("info", packed["path"])["factors"] == told == run_json("info", "rooms:count=20")["factors"]
+    shown = run("info", packed["path"]).stdout
+    assert re.search(rf"^factors +{len(told)}$", shown, re.MULTILINE)
+    assert "window: 0 to 1\n" in shown
+    assert "window_box: 4 values 0 to " in shown
+    assert run_json("info", "digits")["factors"] is None
+    assert "factors" not in run("info", "digits").stdout
+
+
+@pytest.mark.parametrize("spec", ["shards", "shards/{8..9}.tar", "a.parquet"])
+def test_tars_and_parquet_files_are_sources_like_any_other(tmp_path: Path, spec: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = images(tmp_path)
+    png = (folder / "cat" / "1.png").read_bytes()
+    (tmp_path / "shards").mkdir()
+    for shard in (8, 9):
+        with tarfile.open(tmp_path / "shards" / f"{shard}.tar", "w") as tar:
+            tar.add(folder / "cat" / "1.png", f"{shard}.png")
+    pq.write_table(pa.table({"image": [png, png]}), tmp_path / "a.parquet")
+    told = run_json("info", spec)
+    assert (told["images"], told["first_image"], told["classes"]) == (2, "12×10", None)
+    packed = run_json("pack", spec, "--image-size", "8")
+    assert (packed["images"], packed["skipped"]) == (2, 0)
+
+
 def test_results_are_on_standard_output_and_the_rest_is_not(tmp_path: Path) -> None:
     result = run("pack", str(images(tmp_path)), "--image-size", "8")
     assert result.exit_code == 0
@@ -105,6 +140,9 @@ def test_results_are_on_standard_output_and_the_rest_is_not(tmp_path: Path) -> N
         (("pack", "digits", "--image-size", "0"), 2, "--image-size"),
         (("pack", "digits", "--crop", "left"), 2, "--crop"),
         (("info", "digits", "--verify"), 2, "Only a pack"),
+        (("info", "hf:a/b/c"), 2, "no name of a data set"),
+        (("pack", "hf:somebody/pets"), 1, "Unset GANZOO_OFFLINE"),
+        (("info", "./{0..3}.tar"), 1, "4 of the 4 files"),
     ],
 )
 def test_errors_are_one_line_with_their_exit_code(arguments: tuple[str, ...], code: int, message: str) -> None:

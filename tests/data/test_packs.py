@@ -212,7 +212,7 @@ def test_verify_finds_one_changed_byte() -> None:
 def test_a_later_schema_is_refused_with_the_reason() -> None:
     path = open_pack(noise(2, 8, 8, 3), RGB8).path
     fields = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps({**fields, "schema_version": 2}))
+    (path / "manifest.json").write_text(json.dumps({**fields, "schema_version": 3}))
     with pytest.raises(DataError, match="later version"):
         Pack(path)
 

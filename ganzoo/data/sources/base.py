@@ -11,10 +11,10 @@ from __future__ import annotations
 import abc
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,8 @@ class Source(abc.ABC):
         classes: names of the classes, may be empty.
         labelled: whether every sample has a label.
         labels: all labels, (N,) int64, where they are known without reading the images; else None.
+        factors: what is known of each sample beside its class, name → (N,) or (N, k), int64 or float64; None where
+            nothing is. Packs keep them.
         rejected: what is there but is not taken, (name, reason).
         parallel: whether `read` may be called from several threads at once.
         notice: the licence or origin, where known.
@@ -64,6 +66,7 @@ class Source(abc.ABC):
     classes: tuple[str, ...] = ()
     labelled: bool = False
     labels: npt.NDArray[np.int64] | None = None
+    factors: Mapping[str, npt.NDArray[Any]] | None = None
     rejected: Sequence[tuple[str, str]] = ()
     parallel: bool = False
     notice: str | None = None
@@ -83,6 +86,22 @@ class Source(abc.ABC):
         Raises:
             SkippedImage: this one cannot be used, the others can.
         """
+
+    def read_batch(self, indices: npt.NDArray[np.int64]) -> Sequence[Sample] | None:
+        """Return several samples at once, in order, where that is faster than one by one; None where it is not.
+
+        Args:
+            indices: (batch,) 0 ≤ index < len(self).
+        """
+        del indices
+        return None
+
+    def prefer(self, image_size: int) -> None:
+        """Take note of the height and width in pixels that images are wanted in, before they are read.
+
+        A source that draws its images gives them in this size; others ignore it, and what they give is resized.
+        """
+        del image_size
 
     def name(self, index: int) -> str:
         """Return what sample `index` is called, for messages."""

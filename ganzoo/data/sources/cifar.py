@@ -44,6 +44,11 @@ def is_cifar_folder(path: Path) -> bool:
     )
 
 
+def is_cifar_name(name: str) -> bool:
+    """Return whether a file is called like a part of CIFAR."""
+    return any(name in (*batches, names_file) for batches, names_file, _ in _LAYOUTS)
+
+
 def open_cifar(path: Path) -> ArraySource:
     """Return the training images of CIFAR-10 or CIFAR-100 (fine labels), as many of its batches as are there.
 
@@ -136,9 +141,7 @@ def _assemble(path: Path, files: dict[str, Callable[[], bytes]], fingerprint: st
             classes=names,
             notice="CIFAR, A. Krizhevsky 2009, University of Toronto; research use",
         )
-    raise DataError(
-        f"{path.name!r} holds no CIFAR batches.", "Of tars only CIFAR's are read; unpack others and give the folder."
-    )
+    raise DataError(f"{path.name!r} holds no CIFAR batches.", "Give CIFAR's tar or its unpacked folder.")
 
 
 def _batch(data: bytes, label_bytes: int, name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

@@ -32,6 +32,21 @@ _MNIST_FILES = (
         unpacked=True,
     ),
 )
+_MNIST_TEST_FILES = (
+    RemoteFile(
+        "t10k-images-idx3-ubyte.gz",
+        4_000_000,
+        "sha256:0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        unpacked=True,
+    ),
+    RemoteFile(
+        "t10k-labels-idx1-ubyte.gz",
+        20_000,
+        "sha256:ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        unpacked=True,
+    ),
+)
+MNIST_NOTICE = "MNIST, Y. LeCun, C. Cortes, CC BY-SA 3.0"
 _CIFAR_MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
 _CIFAR_FILE = RemoteFile("cifar-10-python.tar.gz", 170_498_071, "md5:c58f30108f718f92721af3b95e74349a")
 _DIGITS = "`--data digits` works at once."
@@ -49,20 +64,48 @@ def open_mnist(argument: str = "") -> ArraySource:
         MissingDataError: it is not there and cannot be fetched.
     """
     _no_argument("mnist", argument)
+    images = mnist_training_images()
+    return _described(open_idx_file(images), "MNIST", MNIST_NOTICE)
+
+
+def mnist_training_images() -> Path:
+    """Return the idx file of MNIST's training images, found as `open_mnist` says or fetched; the labels lie beside.
+
+    Raises:
+        MissingDataError: it is not there and cannot be fetched.
+    """
     for folder in data_folders():
         for place in (folder / "mnist", folder / "MNIST", folder / "MNIST" / "raw"):
             images = find_images_file(place) if place.is_dir() else None
             if images is not None and images.name.startswith("train-images"):
-                return _described(open_idx_file(images), "MNIST", "MNIST, Y. LeCun, C. Cortes, CC BY-SA 3.0")
+                return images
+    return _fetched_mnist(_MNIST_FILES)
+
+
+def mnist_test_images(training: Path) -> Path:
+    """Return the idx file of MNIST's 10,000 test images: beside the training images, or fetched.
+
+    Args:
+        training: the file of the training images.
+
+    Raises:
+        MissingDataError: it is not there and cannot be fetched.
+    """
+    beside = sorted(training.parent.glob("t10k-images*"))
+    return beside[0] if beside else _fetched_mnist(_MNIST_TEST_FILES)
+
+
+def _fetched_mnist(files: tuple[RemoteFile, ...]) -> Path:
+    """Fetch images and labels, and return the images."""
     try:
-        images, _ = (fetch(file, _MNIST_MIRRORS, download_folder() / "mnist") for file in _MNIST_FILES)
+        images, _ = (fetch(file, _MNIST_MIRRORS, download_folder() / "mnist") for file in files)
     except MissingDataError as error:
         raise MissingDataError(
             f"MNIST is not on this machine: {error.message}",
             f"Get its four idx files (10 MB) from {_MNIST_MIRRORS[1]}, "
             f"then `ganzoo train <recipe> --data FOLDER`; {_DIGITS}",
         ) from error
-    return _described(open_idx_file(images), "MNIST", "MNIST, Y. LeCun, C. Cortes, CC BY-SA 3.0")
+    return images
 
 
 def open_cifar10(argument: str = "") -> ArraySource:
@@ -124,6 +167,21 @@ def open_cats(argument: str = "") -> NoReturn:
         "Cats are not fetched by themselves: 15,747 cat faces at 64×64 (about 0.1 GB) lie behind an account.",
         "Get https://www.kaggle.com/datasets/spandan2/cats-faces-64x64-for-generative-models, then "
         f"`ganzoo train <recipe> --data PATH`; {_DIGITS}",
+    )
+
+
+def open_ffhq(argument: str = "") -> NoReturn:
+    """Say where Flickr-Faces-HQ is to be had.
+
+    Raises:
+        MissingDataError: always: it lies on a shared drive with a daily limit.
+    """
+    _no_argument("ffhq", argument)
+    raise MissingDataError(
+        "FFHQ is not fetched by itself: 70,000 aligned faces (89 GB at 1024×1024, 2 GB as thumbnails of 128×128) "
+        "lie on a shared drive.",
+        "Get it with the script of https://github.com/NVlabs/ffhq-dataset, then "
+        f"`ganzoo train <recipe> --data FOLDER`; {_DIGITS}",
     )
 
 

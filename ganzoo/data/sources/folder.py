@@ -6,6 +6,9 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from ganzoo.data.images import ENCODED_LIMIT, is_image_name
 from ganzoo.data.sources.base import Sample, SkippedImage, Source, class_labels, digest_of, first_reason, natural_order
 from ganzoo.errors import DataError
@@ -40,6 +43,17 @@ class FolderSource(Source):
         if (labels := class_labels(self._paths)) is not None:
             self.classes, self.labels = labels
             self.labelled = True
+
+    def label(self, classes: tuple[str, ...], labels: npt.NDArray[np.int64], *, told_by: str) -> None:
+        """Take other labels than those of the folders.
+
+        Args:
+            classes: names of the classes, may be empty.
+            labels: (N,) numbers of the classes.
+            told_by: what becomes part of the fingerprint: a hash of what told them.
+        """
+        self.classes, self.labels, self.labelled = classes, labels, True
+        self._fingerprint += f" labelled {told_by}"
 
     def fingerprint(self) -> str:
         """Return a hash of the relative paths, sizes and times of change."""
