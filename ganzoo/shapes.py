@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 _RANDOM = {
@@ -16,7 +17,8 @@ _RANDOM = {
 
 
 class _NothingDrawn(TorchFunctionMode):
-    """Leaves out random initialisation: on the meta device it draws nothing, but torch imports its compiler for it."""
+    """Leaves out random initialisation and spectral norm's power iterations: on the meta device they draw and
+    compute nothing, but torch imports its compiler for them."""
 
     def __torch_function__(
         self,
@@ -25,8 +27,12 @@ class _NothingDrawn(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func in _RANDOM and args[0].is_meta:
+        if (func in _RANDOM or func is F.normalize) and args[0].is_meta:
             return args[0]
+        if func in (torch.mv, torch.vdot) and args[0].is_meta:  # a number for each row, or one
+            return args[0].new_empty(args[0].shape[:-1])
+        if func is torch.Tensor.div and args[0].is_meta and getattr(args[1], "ndim", 1) == 0:
+            return args[0].new_empty(args[0].shape)
         return func(*args, **kwargs or {})
 
 

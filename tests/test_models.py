@@ -483,6 +483,9 @@ def narrow(name: str) -> Model:
     """A recipe's model with few channels, its weights stirred so that images differ as a trained model's do."""
     table = read_table(name)[0]
     widths = {network: {"widths": [4] * len(table[network]["widths"])} for network in ("generator", "discriminator")}
+    for network, changes in widths.items():
+        if "cardinality" in table[network]:
+            changes["cardinality"] = [2] * len(changes["widths"])
     made = create_model(name, **widths)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

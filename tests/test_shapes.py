@@ -47,9 +47,10 @@ def test_what_has_memory_is_drawn_within_it_and_everything_after_it() -> None:
     assert torch.zeros(1).device.type == "cpu"
 
 
-def test_a_recipe_is_checked_without_torchs_compiler() -> None:
+@pytest.mark.parametrize("name", ["dcgan-mnist", "sngan-resnet-cifar10"])
+def test_a_recipe_is_checked_without_torchs_compiler(name: str) -> None:
     program = (
-        "import sys, ganzoo; ganzoo.load_recipe('dcgan-mnist'); "
+        f"import sys, ganzoo; ganzoo.load_recipe({name!r}); "
         "print('torch' in sys.modules, 'torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -30,13 +30,19 @@ from ganzoo.testing import (
 
 # -------------------------------------------------------------------------------------------- what is registered
 
-_SMALL = {"dcgan": {"widths": [8, 6]}}
+_SMALL: dict[str, dict[str, Any]] = {
+    "dcgan": {"widths": [8, 6]},
+    "resnet": {"widths": [8, 6, 6, 4]},
+    "r3gan": {"widths": [8, 6], "cardinality": [4, 3], "blocks": [1, 2]},
+}
 _GENERATORS: list[tuple[str, dict[str, Any]]] = [
     ("dcgan", {}),
     ("dcgan", {"norm": "none", "activation": "leaky_relu_0.1", "strides": [1, 2]}),
     ("dcgan", {"norm": "spectral", "init": "he"}),
     ("dcgan", {"projection": "conv", "project_norm": "channel", "kernel_size": 4}),
     ("dcgan", {"hidden": [8], "bias": True, "norm_affine": False, "kernel_size": 3}),
+    ("r3gan", {}),
+    ("r3gan", {"widths": [8], "cardinality": 1, "blocks": 1, "expansion": 3, "kernel_size": 1}),
 ]
 _DISCRIMINATORS: list[tuple[str, dict[str, Any]]] = [
     ("dcgan", {}),
@@ -46,6 +52,10 @@ _DISCRIMINATORS: list[tuple[str, dict[str, Any]]] = [
     ("dcgan", {"hidden": [8], "bias": True, "norm_affine": False}),
     ("dcgan", {"hidden": [8], "conditioning": "projection", "strides": [1, 2]}),
     ("dcgan", {"widths": [8]}),
+    ("dcgan", {"hidden": [8], "conditioning": "none"}),
+    ("r3gan", {}),
+    ("r3gan", {"conditioning": "none", "kernel_size": 5}),
+    ("r3gan", {"widths": [8], "cardinality": 1, "blocks": 1, "expansion": 3, "kernel_size": 1}),
 ]
 _PENALTIES: list[tuple[str, dict[str, Any]]] = [
     ("gradient", {"where": where, "rule": rule})
@@ -128,13 +138,14 @@ class Discriminator(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.conv = nn.Conv2d(channels, width, 3, stride=2, padding=1)
+        self.activation = nn.Softplus()
         self.last = nn.Linear(width * ((image_size + 1) // 2) ** 2 + num_classes, 1)
 
     def features(self, image: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
-        return {"conv": softplus(self.conv(image))}
+        return {"activation": self.activation(self.conv(image))}
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        x = self.features(image)["conv"].flatten(1)
+        x = self.features(image)["activation"].flatten(1)
         if self.num_classes:
             assert label is not None
             x = torch.cat((x, one_hot(label, self.num_classes).to(x.dtype)), dim=1)
@@ -441,7 +452,7 @@ class SecretBatchNorm(Discriminator):
         self.norm = nn.BatchNorm2d(8)
 
     def features(self, image: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
-        return {"conv": softplus(self.norm(self.conv(image)))}
+        return {"activation": self.activation(self.norm(self.conv(image)))}
 
 
 class HonestBatchNorm(SecretBatchNorm):
@@ -473,15 +484,16 @@ class SpectralNormIsPerSample(Discriminator):
 
 
 class DropoutIsPerSample(Discriminator):
-    def features(self, image: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
-        return {"conv": nn.functional.dropout(softplus(self.conv(image)), 0.5, self.training)}
+    def __init__(self, *, image_size: int, channels: int, num_classes: int = 0) -> None:
+        super().__init__(image_size=image_size, channels=channels, num_classes=num_classes)
+        self.activation = nn.Sequential(nn.Softplus(), nn.Dropout(0.5))
 
 
 class NoFeatures(Discriminator):
     features = None  # type: ignore[assignment]
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        x = softplus(self.conv(image)).flatten(1)
+        x = self.activation(self.conv(image)).flatten(1)
         if self.num_classes:
             assert label is not None
             x = torch.cat((x, one_hot(label, self.num_classes).to(x.dtype)), dim=1)
@@ -498,6 +510,31 @@ class FeaturesOfTheBatch(NoFeatures):
         return {"conv": self.conv(image).mean(dim=0)}
 
 
+class FeaturesUnderAnotherName(NoFeatures):
+    def features(self, image: Tensor, label: Tensor | None = None) -> Any:
+        return {"layers.0": self.conv(image)}
+
+
+class FeaturesAreNotOutputs(NoFeatures):
+    def features(self, image: Tensor, label: Tensor | None = None) -> Any:
+        return {"conv": softplus(self.conv(image))}
+
+
+class FeaturesThatForwardLeavesOut(NoFeatures):
+    def __init__(self, *, image_size: int, channels: int, num_classes: int = 0) -> None:
+        super().__init__(image_size=image_size, channels=channels, num_classes=num_classes)
+        self.pool = nn.AvgPool2d(2)
+
+    def features(self, image: Tensor, label: Tensor | None = None) -> Any:
+        return {"conv": self.conv(image), "pool": self.pool(image)}
+
+
+class FeaturesFromTheLogitOn(NoFeatures):
+    def features(self, image: Tensor, label: Tensor | None = None) -> Any:
+        x = self.conv(image)
+        return {"activation": self.activation(x), "conv": x}
+
+
 class _OnceOnly(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -510,8 +547,15 @@ class _OnceOnly(torch.autograd.Function):
 
 
 class NoSecondDerivative(Discriminator):
-    def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        return super().forward(_OnceOnly.apply(image), label)  # type: ignore[no-untyped-call]
+    def features(self, image: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
+        return super().features(_OnceOnly.apply(image), label)  # type: ignore[no-untyped-call]
+
+
+class SecretlyHearsLabels(Discriminator):
+    def __init__(
+        self, *, image_size: int, channels: int, num_classes: int = 0, conditioning: Literal["concat", "none"] = "none"
+    ) -> None:
+        super().__init__(image_size=image_size, channels=channels, num_classes=num_classes)
 
 
 class NotTwiceDifferentiable(Discriminator):
@@ -531,6 +575,10 @@ _BROKEN_DISCRIMINATORS: list[tuple[type[Any], str, str]] = [
     (NoFeatures, "features", "TypeError"),
     (ListOfFeatures, "features", "features gives list"),
     (FeaturesOfTheBatch, "features", r"\(8, 4, 4\), not \(4, …\)"),
+    (FeaturesUnderAnotherName, "features", "holds 'layers.0', which is the path of no submodule"),
+    (FeaturesAreNotOutputs, "features", "the features 'conv' are not what the submodule of that name gives"),
+    (FeaturesThatForwardLeavesOut, "features", "comes through conv, but features are conv, pool"),
+    (FeaturesFromTheLogitOn, "features", "comes through conv, activation, but features are activation, conv"),
     (NoSecondDerivative, "second derivative", "once_differentiable"),
     (NotTwiceDifferentiable, "second derivative", "no gradient with respect to any parameter|does not require grad"),
 ]
@@ -539,6 +587,13 @@ _BROKEN_DISCRIMINATORS: list[tuple[type[Any], str, str]] = [
 @pytest.mark.parametrize(("broken", "promise", "seen"), _promises(_BROKEN_DISCRIMINATORS))
 def test_a_discriminators_broken_promise_is_named(broken: type[Any], promise: str, seen: str) -> None:
     _assert_named(check_discriminator, broken, promise, seen, image_size=8)
+
+
+def test_a_discriminator_without_conditioning_ignores_labels() -> None:
+    settings = {"image_size": 8, "num_classes": 3, "options": {"conditioning": "none"}}
+    _assert_named(check_discriminator, SecretlyHearsLabels, "labels", 'conditioning is "none", but 4 of 4', **settings)
+    settings["options"] = {"conditioning": "concat"}
+    check_discriminator(SecretlyHearsLabels, **settings)
 
 
 @pytest.mark.parametrize("good", [HonestBatchNorm, SpectralNormIsPerSample, DropoutIsPerSample])

@@ -16,7 +16,9 @@ import math
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,6 +54,10 @@ class Given(Protocol):
 
     def mixing(self, numbers: Numbers, count: int) -> Tensor:
         """Return (n, count) numbers uniform on (0, 1) for a penalty."""
+
+    def augmented(self, use: str, image: Tensor, numbers: Numbers, probability: float) -> Tensor:
+        """Return images as the recipe's augmentation changes them for "real", "fake", "generator", "generator_real" or
+        "penalty", with their graph."""
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -276,6 +282,17 @@ class Discriminator(Network):
         return logits
 
 
+# ------------------------------------------------------------------------------------------------ families
+
+FAMILIES = {"dcgan": "reference", "resnet": "reference_resnet", "r3gan": "reference_r3gan"}
+"""Name of a network → the module with its `Generator` and `Discriminator`, and their options by default in capitals."""
+
+
+def family_of(section: Mapping[str, Any]) -> ModuleType:
+    """Return the module of a recipe's `[generator]` or `[discriminator]`."""
+    return import_module(FAMILIES[section["name"]])
+
+
 # ------------------------------------------------------------------------------------------------ losses
 
 
@@ -434,8 +451,12 @@ class Training:
         self.recipe, self.given = recipe, given
         self.objective: Mapping[str, Any] = recipe["objective"]
         self.penalties: Sequence[Mapping[str, Any]] = recipe.get("penalty", [])
-        self.generator = Generator(generator, {**GENERATOR, **recipe["generator"]}, recipe["data"])
-        self.discriminator = Discriminator(discriminator, {**DISCRIMINATOR, **recipe["discriminator"]}, recipe["data"])
+        sections, data = (recipe["generator"], recipe["discriminator"]), recipe["data"]
+        families = [family_of(section) for section in sections]
+        self.generator: Any = families[0].Generator(generator, {**families[0].GENERATOR, **sections[0]}, data)
+        self.discriminator: Any = families[1].Discriminator(
+            discriminator, {**families[1].DISCRIMINATOR, **sections[1]}, data
+        )
         shared = {key: value for key, value in recipe["optimizer"].items() if key not in ("generator", "discriminator")}
         self.optimizers = {
             name: Optimizer({**shared, **recipe["optimizer"].get(name, {})}) for name in ("generator", "discriminator")
@@ -451,6 +472,7 @@ class Training:
         self.parts: int = train.get("accumulate", 1)
         self.joined: bool = train.get("real_fake_batches", "separate") == "joined"
         self.reuse_fakes: bool = train.get("reuse_fakes", False)
+        self.augmentation: Mapping[str, Any] | None = recipe.get("augmentation")
         self.relativistic = self.objective["name"] == "relativistic"
         self.fresh_reals = self.relativistic and train.get("generator_reals", "fresh") == "fresh"
 
@@ -495,6 +517,8 @@ class Training:
                 self._train_generator(wanted, latents[mine], shown)
             else:
                 self._train_generator(wanted, latents[rest])
+        if self.augmentation is not None:
+            self._tell("augmentation/probability", torch.tensor(self._probability(), dtype=torch.float64))
         if self.average is not None:
             self._move_average()
 
@@ -515,10 +539,12 @@ class Training:
         total: list[Tensor] | None = None
         for batch in self._split(reals, latents):
             fake, label = shown if shown is not None else (self.generator(batch.z, batch.label), batch.label)
-            fake_logits = self.discriminator(fake, label, self._dropper("generator", batch.latents))
+            seen = self._seen("generator", fake, batch.latents)
+            fake_logits = self.discriminator(seen, label, self._dropper("generator", batch.latents))
             real_logits = None
             if self.relativistic:
-                real_logits = self.discriminator(batch.real, batch.label, self._dropper("real", batch.reals)).detach()
+                seen = self._seen("generator_real", batch.real, batch.reals)
+                real_logits = self.discriminator(seen, batch.label, self._dropper("real", batch.reals)).detach()
             loss = generator_loss(self.objective, fake_logits, real_logits)
             self._tell("loss/generator", loss)
             total = self._add(total, torch.autograd.grad(loss, self.generator.parameters()))
@@ -546,6 +572,7 @@ class Training:
         real = batch.real.clone().requires_grad_()
         if not fake.requires_grad:
             fake = fake.clone().requires_grad_()
+        seen_real, seen_fake = self._seen("real", real, batch.reals), self._seen("fake", fake, batch.latents)
         if self.joined:
 
             def drop(layer: int, x: Tensor) -> Tensor:
@@ -553,11 +580,11 @@ class Training:
                 return x * self.given.joined_mask(layer, batch.reals, batch.latents, x.shape[1:], keep) / keep
 
             label = None if batch.label is None else torch.cat((batch.label, batch.label))
-            both = self.discriminator(torch.cat((real, fake)), label, drop)
+            both = self.discriminator(torch.cat((seen_real, seen_fake)), label, drop)
             real_logits, fake_logits = both[: len(real)], both[len(real) :]
         else:
-            real_logits = self.discriminator(real, batch.label, self._dropper("real", batch.reals))
-            fake_logits = self.discriminator(fake, batch.label, self._dropper("fake", batch.latents))
+            real_logits = self.discriminator(seen_real, batch.label, self._dropper("real", batch.reals))
+            fake_logits = self.discriminator(seen_fake, batch.label, self._dropper("fake", batch.latents))
         self._tell("logits/real", real_logits.mean())
         self._tell("logits/fake", fake_logits.mean())
         self._tell("logits/real_std", ((real_logits - real_logits.mean()).square().sum() / (len(real) - 1)).sqrt())
@@ -576,11 +603,22 @@ class Training:
                 at, logits = (real, real_logits) if where == "real" else (fake, fake_logits)
             else:
                 at = self._between(where, batch, fake).requires_grad_()
-                logits = self.discriminator(at, batch.label, self._dropper("penalty", batch.reals))
+                seen = self._seen("penalty", at, batch.reals)
+                logits = self.discriminator(seen, batch.label, self._dropper("penalty", batch.reals))
             value = gradient_rule(rule, logits, at)
             self._tell(f"penalty/{where}_{rule}", value)
             loss = loss + scheduled(penalty["weight"], self.kimg) * every * value
         return loss, real_logits, fake_logits
+
+    def _seen(self, use: str, image: Tensor, numbers: Numbers) -> Tensor:
+        """Return images as D is shown them."""
+        if self.augmentation is None:
+            return image
+        return self.given.augmented(use, image, numbers, self._probability())
+
+    def _probability(self) -> float:
+        assert self.augmentation is not None
+        return scheduled(self.augmentation.get("probability", 1.0), self.kimg)
 
     def _between(self, where: str, batch: Minibatch, fake: Tensor) -> Tensor:
         """Return the images that are neither real nor fake at which a penalty's gradient is taken."""

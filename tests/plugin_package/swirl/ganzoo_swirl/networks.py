@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu, one_hot
+from torch.nn.functional import one_hot
 
 Width = Annotated[int, Field(ge=1, le=512)]
 
@@ -81,17 +81,20 @@ class SwirlDiscriminator(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         sides = (channels, *widths)
-        self.convs = nn.ModuleList(nn.Conv2d(sides[index], sides[index + 1], 3, 2, 1) for index in range(len(widths)))
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(sides[index], sides[index + 1], 3, 2, 1), nn.LeakyReLU(0.2))
+            for index in range(len(widths))
+        )
         side = image_size
         for _ in widths:
             side = -(-side // 2)
         self.output = nn.Linear(sides[-1] * side * side + num_classes, 1)
 
     def features(self, image: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
-        """Return each convolution's activations."""
+        """Return each layer's activations, by the path of the submodule that gives them."""
         found, x = {}, image
-        for index, conv in enumerate(self.convs):
-            x = found[f"convs.{index}"] = leaky_relu(conv(x), 0.2)
+        for index, layer in enumerate(self.layers):
+            x = found[f"layers.{index}"] = layer(x)
         return found
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
