@@ -141,7 +141,8 @@ def _lines(report: ExportReport) -> list[str]:
         for row in report.latency
     ]
     threads = f"{report.threads} thread{'s' if report.threads > 1 else ''}"
-    what = [report.precision, f"{report.pixels} {report.layout}", f"opset {report.opset}"]
+    first = f" but for {_layers(report.float_layers)} in float32" if report.float_layers else ""
+    what = [report.precision + first, f"{report.pixels} {report.layout}", f"opset {report.opset}"]
     return [
         str(report.path),
         f"{output.size_of(report.bytes)}, {', '.join(what)}, sha256 {report.sha256}",
@@ -165,3 +166,7 @@ def _lines(report: ExportReport) -> list[str]:
 
 def _decibels(psnr: float) -> str:
     return f"{psnr:.1f} dB" if math.isfinite(psnr) else "equal"
+
+
+def _layers(count: int) -> str:
+    return "the first layer" if count == 1 else f"the first {count} layers"

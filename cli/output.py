@@ -123,6 +123,11 @@ def count(number: float) -> str:
     return f"{number:g}"
 
 
+def times(processes: int) -> str:
+    """Return " × 4 processes", or nothing for one."""
+    return f" × {processes} processes" if processes > 1 else ""
+
+
 def size_of(number: float) -> str:
     """Return a number of bytes in binary units: "512 B", "226.1 MiB"."""
     for size, unit in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):

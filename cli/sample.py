@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
 
 from ganzoo.errors import UsageError
+from ganzoo.torchrun import Place, place
 
 from . import output
+from .processes import one_voice
+from .terminal import TerminalReporter
 from .train import Device
 
 if TYPE_CHECKING:
@@ -17,6 +26,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ganzoo.image_files import Seeds
+    from ganzoo.references import ModelLocation
+    from ganzoo.training.processes import World
 
     Labels = npt.NDArray[np.int64]
 
@@ -82,7 +93,8 @@ def command(
     MODEL is a zoo name (see `ganzoo list --pretrained`), the folder of a run or of a model, a .safetensors or .onnx
     file, or hf-hub:ORG/NAME; left out, it is the newest run. A seed names one image, its class too if no --labels are
     given. A folder gets a PNG a seed; a .npz holds the arrays images (uint8, N×H×W×C), seeds and labels; a .zip holds
-    PNGs and is written in constant memory, whatever their number.
+    PNGs and is written in constant memory, whatever their number. Under torchrun the processes draw in turns, each on
+    its own GPU, and one writes; into a folder each writes what it draws.
 
     \b
     Examples:
@@ -92,55 +104,127 @@ def command(
       ganzoo sample model.onnx --seeds 7 --out seven.png
       ganzoo sample --seeds 0-49999 --out images.zip
     """
-    from ganzoo.image_files import check_grid, kind_of, open_writer
-    from ganzoo.references import resolve_model
-    from ganzoo.sampling import open_sampler, parse_seeds
+    from ganzoo.image_files import kind_of
+    from ganzoo.sampling import parse_seeds
 
-    from .terminal import TerminalReporter
+    request = _Request(
+        model, parse_seeds(seeds), labels, out, kind_of(out), truncation, batch_size, runtime, device, provider
+    )
+    with one_voice() as speaks, _world(here := place()) as world:
+        drawn = _draw(request, here, world, speaks=speaks)
+    if not speaks:
+        return
+    if as_json:
+        output.result_json(drawn)
+        return
+    output.result(out)
+    count, seconds = drawn["images"], drawn["seconds"]
+    took = f"{seconds:.1f} s" if seconds < 10 else output.duration(seconds)
+    output.note(f"{count:,} image{'s' if count > 1 else ''} in {took}.")
 
-    kind = kind_of(out)
-    chosen = parse_seeds(seeds)
-    with TerminalReporter() as terminal:
-        location = resolve_model(model, progress=terminal.fetching)
-        if location.said is not None:
+
+@dataclass(frozen=True)
+class _Request:
+    """The command's arguments."""
+
+    model: str | None
+    seeds: Seeds
+    labels: str | None
+    out: str
+    kind: str
+    truncation: float | None
+    batch_size: int
+    runtime: str
+    device: str
+    provider: str
+
+
+@contextlib.contextmanager
+def _world(here: Place) -> Iterator[World | None]:
+    """Give the processes of torchrun; None where this one is alone, and torch need not be imported for that."""
+    if here.size == 1:
+        yield None
+        return
+    import torch
+
+    from ganzoo.training.processes import join_world
+
+    with join_world(torch.device("cpu"), here) as world:  # the images travel by the processors
+        yield world
+
+
+def _draw(request: _Request, here: Place, world: World | None, *, speaks: bool) -> dict[str, Any]:
+    """Draw and write all images, and return what there is to tell."""
+    from ganzoo.drawing import draw_batches
+    from ganzoo.image_files import check_grid, open_writer
+    from ganzoo.sampling import open_sampler
+
+    with TerminalReporter(None if speaks else Console(quiet=True)) as terminal:
+        location = _locate(request.model, world, terminal)
+        if location.said is not None and speaks:
             terminal.close()
             output.note(location.said)
         terminal.status("Loading the model ...")
-        sampler = open_sampler(location, runtime=runtime, device=device, provider=provider)
-        drawn_seeds, drawn_labels, columns = choose(chosen, labels, sampler.num_classes)
-        count = len(drawn_seeds)
-        if kind == "grid":
+        device = _device(request.device, here) if request.provider == "auto" else request.device
+        sampler = open_sampler(location, runtime=request.runtime, device=device, provider=request.provider)
+        seeds, labels, columns = choose(request.seeds, request.labels, sampler.num_classes)
+        count = len(seeds)
+        if request.kind == "grid":
             check_grid(count, sampler.image_size)
+        gathered = request.kind != "folder"
         begun = time.perf_counter()
-        with open_writer(out, count, columns) as writer:
-            for first in range(0, count, batch_size):
-                part = slice(first, first + batch_size)
-                part_labels = None if drawn_labels is None else drawn_labels[part]
-                images = sampler.pixels(drawn_seeds[part], part_labels, truncation=truncation, batch_size=batch_size)
-                writer.add(images, drawn_seeds[part], part_labels)
-                done = min(first + batch_size, count)
-                rate = done / max(time.perf_counter() - begun, 1e-9)
-                terminal.drawing(done, count, rate)
+        with open_writer(request.out, count, columns) if speaks or not gathered else nullcontext() as writer:
+            for first, images, of_seeds, of_labels in draw_batches(
+                sampler,
+                seeds,
+                labels,
+                world,
+                truncation=request.truncation,
+                batch_size=request.batch_size,
+                gathered=gathered,
+            ):
+                assert writer is not None
+                writer.add(images, of_seeds, of_labels)
+                done = first + len(images)
+                terminal.drawing(done, count, done / max(time.perf_counter() - begun, 1e-9))
+        if world is not None:
+            world.exchange(None)  # all parts of a folder are there
         seconds = time.perf_counter() - begun
-    if as_json:
-        output.result_json(
-            {
-                "model": location.path,
-                "out": out,
-                "kind": kind,
-                "images": count,
-                "image_size": sampler.image_size,
-                "channels": sampler.channels,
-                "num_classes": sampler.num_classes,
-                "truncation": truncation,
-                "seconds": seconds,
-                "images_per_second": count / seconds if seconds > 0 else None,
-            }
-        )
-        return
-    output.result(out)
-    took = f"{seconds:.1f} s" if seconds < 10 else output.duration(seconds)
-    output.note(f"{count:,} image{'s' if count > 1 else ''} in {took}.")
+    return {
+        "model": location.path,
+        "out": request.out,
+        "kind": request.kind,
+        "images": count,
+        "image_size": sampler.image_size,
+        "channels": sampler.channels,
+        "num_classes": sampler.num_classes,
+        "truncation": request.truncation,
+        "seconds": seconds,
+        "images_per_second": count / seconds if seconds > 0 else None,
+    }
+
+
+def _locate(model: str | None, world: World | None, terminal: TerminalReporter) -> ModelLocation:
+    """Return where the model is: one process fetches it, and says which run is the newest."""
+    from ganzoo.references import resolve_model
+
+    if world is None:
+        return resolve_model(model, progress=terminal.fetching)
+    if not world.is_first:
+        newest = world.tell()
+        return resolve_model(model if model is not None else Path(newest))
+    location = resolve_model(model, progress=terminal.fetching)
+    world.tell(str(location.path))
+    return location
+
+
+def _device(name: str, here: Place) -> str:
+    """Return the device of this process: with several on a machine, each has its own GPU."""
+    if here.size == 1:
+        return name
+    from ganzoo.training.processes import device_here
+
+    return str(device_here(name, here))
 
 
 def choose(seeds: Seeds, labels: str | None, num_classes: int) -> tuple[Seeds, Labels | None, int | None]:

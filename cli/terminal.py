@@ -131,7 +131,7 @@ class TerminalReporter:
         self._print(title, "bold")
         for name, value in (
             ("run", str(event.run)),
-            ("device", f"{event.device}, {event.precision}"),
+            ("device", f"{event.device}{output.times(event.processes)}, {event.precision}"),
             ("data", images),
             ("parameters", networks),
             ("length", length),

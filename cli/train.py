@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import output
+from .processes import launch, one_voice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,13 +72,30 @@ class Device(click.ParamType[str]):
     "--resume", type=click.Path(file_okay=False), metavar="RUN", help="Go on with this run; RECIPE may be left out."
 )
 @click.option(
+    "--gpus", type=click.IntRange(1), metavar="N", help="Train on N GPUs of this machine, a process each; see below."
+)
+@click.option("--processes", type=click.IntRange(1), metavar="N", help="Likewise, in N processes on the CPU.")
+@click.option(
     "--dry-run", is_flag=True, help="Check everything and say what would be done; read no images, write nothing."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
-def command(recipe: str | None, as_json: bool, dry_run: bool, **options: Any) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    recipe: str | None,
+    as_json: bool,
+    dry_run: bool,
+    gpus: int | None,
+    processes: int | None,
+    **options: Any,
+) -> None:
     """Train a GAN by a recipe: a name (see `ganzoo list`) or a TOML file.
 
     Ctrl-C stops after the current step and writes a checkpoint; --resume RUN goes on from it, exactly.
+
+    Several GPUs share every batch: --gpus N on this machine, torchrun ... -m ganzoo train ... on several. The numbers
+    drawn are those of one process. Processes that die are started again and go on from the newest checkpoint.
 
     \b
     Examples:
@@ -85,13 +103,60 @@ def command(recipe: str | None, as_json: bool, dry_run: bool, **options: Any) ->
       ganzoo train dcgan-tutorial64 --data my_images/ --kimg 500
       ganzoo train dcgan-mnist --set optimizer.lr=1e-4 --set train.batch_size=64
       ganzoo train --resume runs/00000-dcgan-digits --kimg 400
+      ganzoo train dcgan-lsun --gpus 4
     """
     _check(recipe, options)
-    if dry_run:
-        from ganzoo.training.api import plan
+    several = _several(options, gpus, processes)
+    with one_voice() as speaks:
+        if several and not dry_run:
+            ctx.exit(launch(["train", *_as_typed(ctx, options)], several, on_gpus=gpus is not None))
+        if dry_run:
+            from ganzoo.training.api import plan
 
-        _show_plan(plan(recipe, **options), as_json)
-        return
+            planned = plan(recipe, processes=several, **options)
+            if speaks:
+                _show_plan(planned, as_json)
+        elif speaks:
+            _show(_train(recipe, options), as_json)
+        else:
+            from ganzoo.training.api import train
+
+            train(recipe, **options)
+
+
+def _several(options: dict[str, Any], gpus: int | None, processes: int | None) -> int | None:
+    """Return how many processes are to be started, or None; the device that this means is put into the options."""
+    if gpus is None and processes is None:
+        return None
+    if gpus is not None and processes is not None:
+        raise click.UsageError("--gpus is a number of processes already; leave out --processes.")
+    name, device = ("--gpus", "cuda") if gpus is not None else ("--processes", "cpu")
+    if options["device"] not in ("auto", device):
+        raise click.UsageError(f"{name} means --device {device}, not {options['device']}.")
+    options["device"] = device
+    return gpus or processes
+
+
+def _as_typed(ctx: click.Context, options: dict[str, Any]) -> list[str]:
+    """Return the arguments of this command as they can be given to the processes that it starts."""
+    words: list[str] = []
+    recipe = None
+    for parameter in ctx.command.params:
+        value = options.get(parameter.name or "", ctx.params.get(parameter.name or ""))
+        if parameter.name in ("gpus", "processes") or value in (None, False, ()):
+            continue
+        if isinstance(parameter, click.Argument):
+            recipe = value
+        elif value is True:
+            words.append(parameter.opts[0])
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"{parameter.opts[0]}={one}" for one in values]
+    return words if recipe is None else [*words, "--", recipe]
+
+
+def _train(recipe: str | None, options: dict[str, Any]) -> TrainingResult:
+    """Train, and show it."""
     from .terminal import TerminalReporter
 
     with TerminalReporter() as reporter:
@@ -99,7 +164,10 @@ def command(recipe: str | None, as_json: bool, dry_run: bool, **options: Any) ->
         from ganzoo.training.api import train
 
         reporter.status("Reading the recipe and the data ...")
-        result = train(recipe, reporters=[reporter], pack_progress=reporter.packing, **options)
+        return train(recipe, reporters=[reporter], pack_progress=reporter.packing, **options)
+
+
+def _show(result: TrainingResult, as_json: bool) -> None:
     if as_json:
         output.result_json(
             {
@@ -138,6 +206,7 @@ def _show_plan(plan: TrainingPlan, as_json: bool) -> None:
                 "recipe": plan.recipe.to_dict(),
                 "run": plan.run,
                 "device": plan.device,
+                "processes": plan.processes,
                 "precision": plan.precision,
                 "data": plan.data,
                 "total_steps": plan.total_steps,
@@ -149,10 +218,10 @@ def _show_plan(plan: TrainingPlan, as_json: bool) -> None:
         )
         return
     size = plan.recipe.data
-    _show(
+    _table(
         ("recipe", plan.recipe.name),
         ("run", str(plan.run) + (f", going on from {plan.resumes_from.name}" if plan.resumes_from else ", new")),
-        ("device", f"{plan.device}, {plan.precision}"),
+        ("device", f"{plan.device}{output.times(plan.processes)}, {plan.precision}"),
         ("data", f"{plan.data}, as {size.channels}×{size.image_size}×{size.image_size}"),
         ("parameters", ", ".join(f"{name} {output.count(number)}" for name, number in plan.parameters.items())),
         ("length", f"{plan.total_kimg:,.6g} kimg = {plan.total_steps:,} steps of {plan.images_per_step:,} images"),
@@ -168,7 +237,7 @@ def _show_result(result: TrainingResult) -> None:
             f"Done: {result.kimg:,.6g} kimg, {result.step:,} steps in {output.duration(result.seconds)} "
             f"({_rate(result):,.0f} images/s)."
         )
-    _show(
+    _table(
         ("run", str(result.run)),
         *([("model", str(result.model))] if result.model else []),
         *((name, str(path)) for name, path in sorted(result.pictures.items(), key=lambda item: item[0] != "samples")),
@@ -186,7 +255,7 @@ def _show_result(result: TrainingResult) -> None:
         output.note(line)
 
 
-def _show(*rows: tuple[str, str]) -> None:
+def _table(*rows: tuple[str, str]) -> None:
     for line in output.table(rows, indent="  "):
         output.result(line)
 

@@ -14,6 +14,7 @@ GanzooError                      exit code 1: it was asked for rightly and faile
 ├── CheckpointError              a checkpoint that is not whole or does not fit
 ├── WeightsError                 weights that are not what the model needs
 ├── NotFiniteError               NaN or Inf in training
+├── ProcessesError               another of several processes ended before its time
 └── InterruptedTraining          stopped by a signal after a checkpoint was written
 """
 
@@ -105,6 +106,10 @@ class WeightsError(GanzooError):
 
 class NotFiniteError(GanzooError):
     """NaN or Inf appeared in training."""
+
+
+class ProcessesError(GanzooError):
+    """Another of the processes that work together ended before its time, or cannot be reached."""
 
 
 class InterruptedTraining(GanzooError):

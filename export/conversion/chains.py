@@ -12,30 +12,25 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from ganzoo.export.conversion.layers import Layer, Norm, NotRecognised
-
-Role = Literal["generator", "discriminator"]
+from ganzoo.export.conversion.layers import Layer, NotRecognised
+from ganzoo.export.conversion.networks import (
+    CHANNELS,
+    USUAL_SIZES,
+    Reading,
+    Role,
+    one_or_all,
+    put_layer,
+    put_norm,
+)
 
 _KERNELS = (3, 4, 5)
-_CHANNELS = (1, 3)
-_USUAL_SIZES = (16, 28, 32, 48, 64, 96, 128, 256, 512, 1024)
 _MOST_READINGS = 12
 _LARGEST_IMAGE = 1024
 _MNIST = 28
-
-
-@dataclass(frozen=True)
-class Reading:
-    """An image size that shapes allow, with the stride of each convolution in the network's order; `usual` where images
-    of that size are."""
-
-    image_size: int
-    strides: tuple[int, ...]
-    usual: bool
 
 
 @dataclass(frozen=True)
@@ -78,18 +73,30 @@ class Chain:
     readings: tuple[Reading, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def family(self) -> str:
+        """The registered name of its architecture."""
+        return "dcgan"
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """What no tensor tells, beside the activation and z's prior."""
+        if self.role == "discriminator":
+            return ()
+        return ("tanh at the end", *(["1e-5 in batch norm"] if self.norm == "batch" else []))
+
     def section(self, reading: Reading, activation: str) -> dict[str, Any]:
         """Return the recipe's table of this network."""
         biases = [layer.bias is not None for layer in self.layers]
         table: dict[str, Any] = {
             "name": "dcgan",
             "widths": list(self.widths),
-            "kernel_size": _one_or_all(self.kernels),
+            "kernel_size": one_or_all(self.kernels),
             "hidden": list(self.hidden),
             "activation": activation,
             "norm": self.norm,
             "norm_affine": any(layer.norm.affine for layer in self.layers if layer.norm) or self.norm != "batch",
-            "bias": _one_or_all(biases),
+            "bias": one_or_all(biases),
         }
         if any(stride != 2 for stride in reading.strides):
             table["strides"] = list(reading.strides)
@@ -100,6 +107,15 @@ class Chain:
             table["head"] = "dense" if self.ends_dense else "conv"
             if self.embedding is not None:
                 table["conditioning"] = "projection"
+        return table
+
+    def mirrored(self, reading: Reading, activation: str) -> dict[str, Any]:
+        """Return a discriminator's table like this generator turned round, where the real one is unknown."""
+        drawn = self.section(reading, activation)
+        table = {"name": "dcgan", "activation": activation, "norm": "batch", "bias": False, "head": drawn["projection"]}
+        for key in ("widths", "kernel_size", "strides"):
+            if key in drawn:
+                table[key] = drawn[key][::-1] if isinstance(drawn[key], list) else drawn[key]
         return table
 
     def names(self) -> list[tuple[str, str]]:
@@ -115,11 +131,11 @@ class Chain:
         """Return the tensors under the family's names."""
         state: dict[str, torch.Tensor] = {}
         for layer, (name, norm) in zip(self.layers, self.names(), strict=True):
-            _put(state, name, layer)
+            put_layer(state, name, layer)
             if layer.norm is not None:
-                _put_norm(state, norm, layer.norm)
+                put_norm(state, norm, layer.norm)
         if self.embedding is not None:
-            _put(state, "embedding", self.embedding)
+            put_layer(state, "embedding", self.embedding)
         return state
 
     def baked(self) -> Chain:
@@ -131,30 +147,6 @@ class Chain:
         layers = tuple(layer.baked(is_transposed(self, index)) for index, layer in enumerate(self.layers))
         embedding = None if self.embedding is None else self.embedding.baked(False)
         return replace(self, layers=layers, embedding=embedding, norm="none")
-
-
-def _one_or_all(values: Sequence[Any]) -> Any:
-    return values[0] if len(set(values)) == 1 else list(values)
-
-
-def _put(state: dict[str, torch.Tensor], name: str, layer: Layer) -> None:
-    if layer.u is not None and layer.v is not None:
-        state[f"{name}.parametrizations.weight.original"] = layer.weight
-        state[f"{name}.parametrizations.weight.0._u"] = layer.u
-        state[f"{name}.parametrizations.weight.0._v"] = layer.v
-    else:
-        state[f"{name}.weight"] = layer.weight
-    if layer.bias is not None:
-        state[f"{name}.bias"] = layer.bias
-
-
-def _put_norm(state: dict[str, torch.Tensor], name: str, norm: Norm) -> None:
-    state[f"{name}.running_mean"], state[f"{name}.running_var"] = norm.running_mean, norm.running_var
-    batches = norm.batches if norm.batches is not None else torch.tensor(0)
-    state[f"{name}.num_batches_tracked"] = batches.reshape(()).to(torch.int64)
-    if norm.affine:
-        state[f"{name}.weight"] = norm.weight if norm.weight is not None else torch.ones_like(norm.running_mean)
-        state[f"{name}.bias"] = norm.bias if norm.bias is not None else torch.zeros_like(norm.running_mean)
 
 
 def is_transposed(chain: Chain, index: int) -> bool:
@@ -284,7 +276,7 @@ def _check_joins(joins: Sequence[tuple[int, int]], classes: int, conditional: bo
 
 
 def _check_ends(channels: int, latent: int, end: Layer) -> None:
-    if channels not in _CHANNELS:
+    if channels not in CHANNELS:
         raise NotRecognised(f"its images have {channels} channels, and ganzoo's have 1 or 3")
     if latent < 1:
         raise NotRecognised("its z has no length")
@@ -315,7 +307,7 @@ def _readings(kernels: Sequence[int], side: int, channels: int) -> list[Reading]
         strides = tuple(threes if kernel == 3 else 2 for kernel in kernels)
         unlikely = 3 in kernels and (threes == 1) != (4 in kernels)
         for size, odd in _sizes(kernels, strides, side):
-            usual = size in _USUAL_SIZES and (size != _MNIST or channels == 1)
+            usual = size in USUAL_SIZES and (size != _MNIST or channels == 1)
             mnist = size == _MNIST and channels == 1
             key = (not usual, size <= 16, not mnist, odd + unlikely, -size)
             if 4 <= size <= _LARGEST_IMAGE and (size not in found or key < found[size][0]):

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from ganzoo.building import load_recipe
 from ganzoo.card import card_numbers, model_card
 from ganzoo.errors import UsageError, WeightsError
-from ganzoo.export.conversion.chains import Role
 from ganzoo.export.conversion.fitting import State
+from ganzoo.export.conversion.networks import Role
 from ganzoo.export.conversion.numbers import DTYPES, as_dtype, kinds_of
 from ganzoo.export.conversion.planning import Network, Plan, plan_checkpoint, plan_model, with_licence
 from ganzoo.export.conversion.proof import build_model, check_draws, compare

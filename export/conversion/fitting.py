@@ -14,9 +14,9 @@ from torch import nn
 
 from ganzoo.building import build_discriminator, build_generator, load_recipe
 from ganzoo.errors import GanzooError, WeightsError
-from ganzoo.export.conversion.chains import Role
 from ganzoo.export.conversion.foreign import Checkpoint, Names
 from ganzoo.export.conversion.layers import NotRecognised
+from ganzoo.export.conversion.networks import Role
 from ganzoo.export.conversion.recognition import EMA_NAME, Found, shown_place
 from ganzoo.recipes import Recipe, list_recipes
 from ganzoo.shapes import shapes_only
@@ -61,7 +61,7 @@ def shapes_of(recipe: Recipe, role: Role) -> nn.Module:
 def fit(checkpoint: Checkpoint, found: list[Found], recipe: Recipe, role: Role) -> Fit | None:
     """Return the tensors of a checkpoint that are a recipe's network; None where none are.
 
-    Those that are named alike are taken first, then a recognised chain of layers of the same shapes. Of an average and
+    Those that are named alike are taken first, then a recognised network of the same shapes. Of an average and
     raw weights a generator takes the average, a discriminator the raw ones.
 
     Args:
@@ -143,14 +143,14 @@ def _mended(state: State, network: nn.Module) -> tuple[State, list[str]]:
 
 def _adapted(found: Found, network: nn.Module) -> Fit | None:
     own = network.state_dict()
-    chain, notes = found.chain, list(found.chain.notes)
-    if chain.norm == "spectral" and not any(name.endswith(_SPECTRAL[0]) for name in own):
+    read, notes = found.network, list(found.network.notes)
+    if read.norm == "spectral" and not any(name.endswith(_SPECTRAL[0]) for name in own):
         try:
-            chain = chain.baked()
+            read = read.baked()
         except NotRecognised:
             return None
         notes.append("spectral norm was carried out in the weights (W / sigma): the recipe's network has none")
-    state = chain.state()
+    state = read.state()
     if not _same_shapes(state, own):
         return None
     said = tuple(f"{note[0].upper()}{note[1:]}." for note in notes)
@@ -163,12 +163,29 @@ def _same_shapes(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tens
 
 def fitting_recipes(found: Found) -> list[Recipe]:
     """Return the zoo's recipes whose generator has just the names and shapes of a recognised one."""
-    state = found.chain.state()
+    state = found.network.state()
     fitting = []
     for name in list_recipes():
         try:
             recipe = load_recipe(name)
             if _same_shapes(state, shapes_of(recipe, "generator").state_dict()):
+                fitting.append(recipe)
+        except GanzooError:  # a plug-in's recipe that is broken is no reason not to convert
+            continue
+    return fitting
+
+
+def recipes_named_alike(checkpoint: Checkpoint) -> list[Recipe]:
+    """Return the zoo's recipes whose generator has just the names and shapes of a subtree of a checkpoint.
+
+    Args:
+        checkpoint: the file; nothing in it needs to be recognised.
+    """
+    fitting = []
+    for name in list_recipes():
+        try:
+            recipe = load_recipe(name)
+            if _named_alike(checkpoint, shapes_of(recipe, "generator")):
                 fitting.append(recipe)
         except GanzooError:  # a plug-in's recipe that is broken is no reason not to convert
             continue
@@ -182,7 +199,7 @@ def difference(found: list[Found], recipe: Recipe) -> str:
     if not generators:
         first = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in list(own.items())[:4])
         return f"its generator has {first} …"
-    state = generators[0].chain.state()
+    state = generators[0].network.state()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"

@@ -1,11 +1,12 @@
 """From the names and shapes of tensors to layers: which tensors belong to one convolution, dense layer or batch norm,
 and in which order the layers follow each other.
 
-Spectral norm is met in three spellings, weight norm in two:
+Spectral norm is met in four spellings, weight norm in two:
 
     parametrizations.weight.original, .0._u, .0._v      torch.nn.utils.parametrizations.spectral_norm
     weight_orig, weight_u, weight_v                     torch.nn.utils.spectral_norm
     weight_bar, weight_u, weight_v                      the module that came before them, torchgan's among others
+    weight, sn_u, sn_sigma                          torch-mimicry's own, which iterates in eval mode, too
     parametrizations.weight.original0, .original1       torch.nn.utils.parametrizations.weight_norm
     weight_g, weight_v                                  torch.nn.utils.weight_norm
 """
@@ -39,6 +40,8 @@ _LEAVES: dict[Names, str] = {
     ("weight_bar",): "original_rows",
     ("weight_u",): "u",
     ("weight_v",): "v",
+    ("sn_u",): "row_u",
+    ("sn_sigma",): "sigma",
     ("weight_g",): "gain",
     ("parametrizations", "weight", "original"): "original",
     ("parametrizations", "weight", "0", "_u"): "u",
@@ -173,6 +176,10 @@ def _layer(name: Names, parts: dict[str, torch.Tensor]) -> Layer | Norm:
         weight, u, v = original, parts.pop("u", None), parts.pop("v", None)
         if u is None or v is None or u.dim() != 1 or v.dim() != 1:
             raise NotRecognised(f"{shown} has spectral norm of an old form that keeps no second vector")
+    elif "row_u" in parts and "weight" in parts:
+        weight, row_u = parts.pop("weight"), parts.pop("row_u")
+        u, v = _iterated(weight, row_u, shown)
+        parts.pop("sigma", None)  # of the last step of training; eval mode computes it anew
     elif "gain" in parts and "v" in parts:
         weight = _weight_normed(parts.pop("gain"), parts.pop("v"), shown)
         parts.pop("weight", None)
@@ -189,6 +196,18 @@ def _layer(name: Names, parts: dict[str, torch.Tensor]) -> Layer | Norm:
     if bias is not None and (bias.dim() != 1 or bias.numel() not in weight.shape[:2]):
         raise NotRecognised(f"{shown} has a bias of shape {tuple(bias.shape)} to a weight of {tuple(weight.shape)}")
     return Layer(name, weight, bias, None, u, v, rows)
+
+
+def _iterated(weight: torch.Tensor, u: torch.Tensor, shown: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return both singular vectors after one power iteration from the left one, (1, rows) (Miyato et al., arXiv
+    1802.05957, algorithm 1)."""
+    if weight.dim() < 2 or u.shape != (1, weight.shape[0]):
+        raise NotRecognised(f"the spectral norm of {shown} does not fit its weight")
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    matrix = weight.to(wide).flatten(1)
+    right = torch.nn.functional.normalize(torch.mv(matrix.t(), u[0].to(wide)), dim=0, eps=1e-12)
+    left = torch.nn.functional.normalize(torch.mv(matrix, right), dim=0, eps=1e-12)
+    return left.to(u.dtype), right.to(u.dtype)
 
 
 def _weight_normed(gain: torch.Tensor, direction: torch.Tensor, shown: str) -> torch.Tensor:

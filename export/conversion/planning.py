@@ -6,7 +6,6 @@ its recipe then says what the networks are, and nothing of how they were trained
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any
 
 from ganzoo.building import load_recipe
 from ganzoo.errors import RecipeError, UsageError, WeightsError
-from ganzoo.export.conversion.chains import Role
 from ganzoo.export.conversion.evidence import Evidence, look
-from ganzoo.export.conversion.fitting import Fit, State, difference, fit, fitting_recipes
+from ganzoo.export.conversion.fitting import Fit, State, difference, fit, fitting_recipes, recipes_named_alike
 from ganzoo.export.conversion.foreign import Checkpoint, Names, read_checkpoint
+from ganzoo.export.conversion.networks import Role
 from ganzoo.export.conversion.recognition import OWN, Found, Recognised, find_networks, not_recognised, recognise
 from ganzoo.files import sha256_of
 from ganzoo.model_config import (
@@ -141,7 +140,13 @@ def plan_checkpoint(path: Path, recipe: Recipe | None, discriminator: Path | Non
         return plan_model(ModelLocation(path, "safetensors"))
     if recipe is not None:
         return _by_recipe(checkpoint, other, recipe, "it was named")
-    merged = _together(checkpoint, other, discriminator)
+    try:
+        merged = _together(checkpoint, other, discriminator)
+    except WeightsError:
+        alike = recipes_named_alike(checkpoint)
+        if len(alike) == 1:
+            return _by_recipe(checkpoint, other, alike[0], "it is the only recipe of the zoo that its tensors fit")
+        raise
     named = _recipe_of_zoo(merged)
     if named is not None:
         return _by_recipe(checkpoint, other, named, "it is the only recipe of the zoo that its tensors fit")
@@ -151,9 +156,13 @@ def plan_checkpoint(path: Path, recipe: Recipe | None, discriminator: Path | Non
 def _together(checkpoint: Checkpoint, other: Checkpoint, discriminator: Path | None) -> Recognised:
     if discriminator is None:
         return recognise(checkpoint)
-    judges = [one for one in find_networks(other)[0] if one.role == "discriminator"]
+    found, reasons = find_networks(other)
+    judges = [one for one in found if one.role == "discriminator"]
     if not judges:
-        raise WeightsError(f"{discriminator} holds no discriminator that is known.", "Leave --discriminator out.")
+        nearest = f" Nearest: {reasons[0][:200]}." if reasons else ""
+        raise WeightsError(
+            f"{discriminator} holds no discriminator that is known.{nearest}", "Leave --discriminator out."
+        )
     return recognise(checkpoint, judges)
 
 
@@ -208,23 +217,23 @@ def _by_shapes(checkpoint: Checkpoint, recognised: Recognised) -> Plan:
     generator, discriminator = recognised.generator, recognised.discriminator
     notes = list(recognised.notes)
     recipe = _recipe(recognised, "normal", generator.architecture.generator)
-    states: dict[Role, State] = {"generator": generator.chain.state()}
+    states: dict[Role, State] = {"generator": generator.network.state()}
     evidence = look(recipe, {name: tensor.float() for name, tensor in states["generator"].items()})
     notes += _judged(generator, evidence)
     recipe = _recipe(recognised, evidence.prior or "normal", evidence.activation or generator.architecture.generator)
     networks = [_recognised(generator)]
     if discriminator is not None:
-        states["discriminator"] = discriminator.chain.state()
+        states["discriminator"] = discriminator.network.state()
         networks.append(_recognised(discriminator))
         notes += _conventions(discriminator)
     for one in (generator, *(() if discriminator is None else (discriminator,))):
-        notes += [f"{note[0].upper()}{note[1:]}." for note in one.chain.notes]
+        notes += [f"{note[0].upper()}{note[1:]}." for note in one.network.notes]
     config = _config(recipe, generator.ema, checkpoint, generator.architecture.title)
     return Plan(config, states, tuple(networks), tuple(notes))
 
 
 def _recognised(found: Found) -> Network:
-    state = found.chain.state()
+    state = found.network.state()
     prefix = "".join(f"{part}." for part in found.prefix)
     return Network(found.role, found.architecture.title, found.place, prefix, found.ema, found.dtypes, _count(state))
 
@@ -245,16 +254,15 @@ def _judged(generator: Found, evidence: Evidence) -> list[str]:
     notes = []
     if seen:
         notes.append(f"Told by the statistics that its batch norms keep: {' and '.join(seen)}.")
-    unseen = [*taken, "tanh at the end"]
-    if generator.chain.norm == "batch":
-        unseen.append("1e-5 in batch norm")
+    unseen = (*taken, *generator.network.unseen)
     notes.append(f"By the convention of {generator.architecture.title}: {', '.join(unseen)}.")
     return notes
 
 
 def _conventions(discriminator: Found) -> list[str]:
     architecture = discriminator.architecture
-    notes = [f"By the same convention, in the discriminator: {_in_words(architecture.discriminator)}."]
+    taken = (_in_words(architecture.discriminator), *discriminator.network.unseen)
+    notes = [f"By the same convention, in the discriminator: {', '.join(taken)}."]
     if architecture.last:
         notes.append(f"The discriminator's last {architecture.last}, if it had one, is left out: ganzoo's give logits.")
     return notes
@@ -268,21 +276,23 @@ def _recipe(recognised: Recognised, prior: str, activation: str) -> Recipe:
     """Return a recipe that says what recognised networks are. Of the training it holds what the tutorial does, for it
     must hold something; `ModelConfig.step` is 0."""
     generator, discriminator = recognised.generator, recognised.discriminator
-    drawn = generator.chain.section(recognised.reading, activation)
-    drawn |= {"latent_dim": generator.chain.latent_dim, "prior": prior}
+    drawn = generator.network.section(recognised.reading, activation)
+    drawn |= {"latent_dim": generator.network.latent_dim, "prior": prior}
     if discriminator is not None and recognised.discriminator_reading is not None:
-        judged = discriminator.chain.section(recognised.discriminator_reading, discriminator.architecture.discriminator)
+        judged = discriminator.network.section(
+            recognised.discriminator_reading, discriminator.architecture.discriminator
+        )
     else:
-        judged = _mirrored(drawn, generator.architecture.discriminator)
+        judged = generator.network.mirrored(recognised.reading, generator.architecture.discriminator)
     size = recognised.reading.image_size
     table = {
         "schema_version": 1,
-        "name": f"dcgan-{size}-converted",
+        "name": f"{generator.network.family}-{size}-converted",
         "data": {
             "source": UNKNOWN,
             "image_size": size,
-            "channels": generator.chain.channels,
-            "num_classes": generator.chain.num_classes,
+            "channels": generator.network.channels,
+            "num_classes": generator.network.num_classes,
         },
         "generator": drawn,
         "discriminator": judged,
@@ -296,16 +306,6 @@ def _recipe(recognised: Recognised, prior: str, activation: str) -> Recipe:
         raise WeightsError(
             f"What was recognised cannot be built: {error.message}", "Name a recipe: --recipe NAME|FILE."
         ) from error
-
-
-def _mirrored(generator: Mapping[str, Any], activation: str) -> dict[str, Any]:
-    """Return a discriminator's table like a generator's turned round, for a recipe whose discriminator is unknown."""
-    table: dict[str, Any] = {"name": "dcgan", "activation": activation, "norm": "batch", "bias": False}
-    for key in ("widths", "kernel_size", "strides"):
-        if key in generator:
-            value = copy.copy(generator[key])
-            table[key] = value[::-1] if isinstance(value, list) else value
-    return table | {"head": generator["projection"]}
 
 
 def _config(recipe: Recipe, ema: bool, checkpoint: Checkpoint, architecture: str) -> ModelConfig:

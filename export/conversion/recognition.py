@@ -1,8 +1,8 @@
 """Which networks a checkpoint holds, told by the names and shapes of its tensors alone.
 
 Every subtree of names is tried, from the outermost inwards, so that dictionaries around a network ("state_dict",
-"generator", "g_ema" …) and prefixes of its names ("module.", "_orig_mod.", "netG." …) need no list: what a chain of
-layers of the DCGAN family stands under is its place. Whose net it is is told by how its layers are called; what names
+"generator", "g_ema" …) and prefixes of its names ("module.", "_orig_mod.", "netG." …) need no list: what a network of a
+known family stands under is its place. Whose net it is is told by how its layers are called; what names
 and shapes cannot tell is taken by that net's convention, and said.
 """
 
@@ -16,10 +16,12 @@ from typing import Any
 import torch
 
 from ganzoo.errors import WeightsError
-from ganzoo.export.conversion.chains import Chain, Reading, Role, read_discriminator, read_generator
+from ganzoo.export.conversion.chains import Chain, read_discriminator, read_generator
 from ganzoo.export.conversion.foreign import Checkpoint, Names
 from ganzoo.export.conversion.layers import Layer, NotRecognised, common_prefix, orders, read_layers, with_norms
+from ganzoo.export.conversion.networks import Reading, ReadNetwork, Role
 from ganzoo.export.conversion.norms import normed
+from ganzoo.export.conversion.residual import is_residual, read_residual
 
 EMA_NAME = re.compile(r"(?i:(^|_)(ema|avg|average|averaged|shadow|swa|running)($|_)|^ema)|[a-zDG]E(MA|ma)$")
 """How an average of weights over training is called."""
@@ -50,8 +52,10 @@ class Architecture:
 TUTORIAL = Architecture("the PyTorch tutorial's DCGAN", "relu", "leaky_relu_0.2", "sigmoid")
 TORCHGAN = Architecture("torchgan's DCGAN", "leaky_relu_0.2", "leaky_relu_0.2", "leaky ReLU")
 OWN = Architecture("ganzoo's DCGAN", "relu", "leaky_relu_0.2", "")
+MIMICRY = Architecture("torch-mimicry's ResNets", "relu", "relu", "")
 PLAIN = Architecture("a DCGAN of unknown make", "relu", "leaky_relu_0.2", "sigmoid")
 
+_OWN_PARTS = {TUTORIAL.title: ("main",), TORCHGAN.title: ("model",)}  # of their nets: names, not places
 _OWN_NAME = re.compile(
     r"hidden\.[0-9]{1,3}\.(linear|norm)|project|project_norm|layers\.[0-9]{1,3}\.(conv|norm)|output|embedding"
 )
@@ -63,7 +67,7 @@ class Found:
     """A network in a checkpoint.
 
     Args:
-        chain: its layers, read.
+        network: its layers, read.
         architecture: whose net it is.
         place: where it lies in the file.
         prefix: of its names there, which was stripped.
@@ -71,7 +75,7 @@ class Found:
         dtypes: the kinds of floating point in it.
     """
 
-    chain: Chain
+    network: ReadNetwork
     architecture: Architecture
     place: Names
     prefix: Names
@@ -81,7 +85,7 @@ class Found:
     @property
     def role(self) -> Role:
         """Which side it is."""
-        return self.chain.role
+        return self.network.role
 
     @property
     def where(self) -> str:
@@ -169,6 +173,8 @@ def _network(checkpoint: Checkpoint, at: Names, tensors: Mapping[Names, torch.Te
         NotRecognised: none.
     """
     relative = {names[len(at) :]: tensor for names, tensor in tensors.items()}
+    if is_residual(relative):
+        return _found(checkpoint, at, read_residual(relative), MIMICRY, tensors)
     parts = read_layers(relative)
     dotted = {".".join(part.name) for part in parts}
     own = all(_OWN_NAME.fullmatch(name) for name in dotted) and {"output"} < dotted
@@ -188,7 +194,11 @@ def _network(checkpoint: Checkpoint, at: Names, tensors: Mapping[Names, torch.Te
             except NotRecognised as reason:
                 failures.append(f"as a {role}, {reason}")
                 continue
-            return _found(checkpoint, at, chain, own, tensors)
+            architecture = OWN if own else _architecture(at, chain)
+            own_part = _OWN_PARTS.get(architecture.title, ())
+            if own_part and at[-1:] == own_part and at not in checkpoint.containers:
+                at = at[:-1]
+            return _found(checkpoint, at, chain, architecture, tensors)
     raise NotRecognised("; ".join(dict.fromkeys(failures[:2])))
 
 
@@ -211,15 +221,17 @@ def _likely_roles(at: Names) -> tuple[Role, Role]:
     return ("discriminator", "generator") if any(judges) and not any(draws) else ("generator", "discriminator")
 
 
-def _found(checkpoint: Checkpoint, at: Names, chain: Chain, own: bool, tensors: Mapping[Names, torch.Tensor]) -> Found:
-    architecture = OWN if own else _architecture(at, chain)
-    own_part = {TUTORIAL.title: ("main",), TORCHGAN.title: ("model",)}.get(architecture.title, ())
-    if own_part and at[-1:] == own_part and at not in checkpoint.containers:
-        at = at[:-1]
+def _found(
+    checkpoint: Checkpoint,
+    at: Names,
+    network: ReadNetwork,
+    architecture: Architecture,
+    tensors: Mapping[Names, torch.Tensor],
+) -> Found:
     place, prefix = checkpoint.place(at)
     dtypes = {str(one.dtype).removeprefix("torch.") for one in tensors.values() if one.is_floating_point()}
     ema = any(EMA_NAME.search(part) for part in at)
-    return Found(chain, architecture, place, prefix, ema, tuple(sorted(dtypes)))
+    return Found(network, architecture, place, prefix, ema, tuple(sorted(dtypes)))
 
 
 def _architecture(at: Names, chain: Chain) -> Architecture:
@@ -301,22 +313,22 @@ def _chosen(checkpoint: Checkpoint, found: Iterable[Found], role: Role, notes: l
 
 def _readings(generator: Found, discriminator: Found | None, notes: list[str]) -> tuple[Reading, Reading | None]:
     """Return the likeliest image size, of those at which both sides agree where there are two."""
-    first = generator.chain.readings[0]
+    first = generator.network.readings[0]
     if discriminator is not None:
-        for reading in generator.chain.readings:
-            for judged in discriminator.chain.readings:
+        for reading in generator.network.readings:
+            for judged in discriminator.network.readings:
                 fits = judged.image_size == reading.image_size
-                if fits and discriminator.chain.channels == generator.chain.channels:
-                    same = discriminator.chain.num_classes == generator.chain.num_classes
+                if fits and discriminator.network.channels == generator.network.channels:
+                    same = discriminator.network.num_classes == generator.network.num_classes
                     if same:
                         return reading, judged
-        judge = discriminator.chain
+        judge = discriminator.network
         notes.append(
             f"Left out: the discriminator ({discriminator.where}), which judges images of {judge.channels} "
-            f"channel(s) and {judge.readings[0].image_size} pixels, not the generator's {generator.chain.channels} "
+            f"channel(s) and {judge.readings[0].image_size} pixels, not the generator's {generator.network.channels} "
             f"and {first.image_size}."
         )
-    others = sorted(one.image_size for one in generator.chain.readings[1:] if one.usual)
+    others = sorted(one.image_size for one in generator.network.readings[1:] if one.usual)
     if others:
         notes.append(
             f"By convention: images of {first.image_size} pixels; the shapes would also fit "
@@ -346,7 +358,8 @@ def not_recognised(checkpoint: Checkpoint, found: Iterable[Found], reasons: list
     return WeightsError(
         f"{checkpoint.path} holds no generator that is known. Its tensors: {shown}{more}. Looked for: the PyTorch "
         f"tutorial's DCGAN (main.0.weight …), torchgan's (model.0.0.weight …), ganzoo's own (project.weight, "
-        f"layers.0.conv.weight …), and other chains of transposed convolutions with kernels of 3 to 5.{why}",
+        f"layers.0.conv.weight …), torch-mimicry's ResNets (block2.c1.weight …), and other chains of transposed "
+        f"convolutions with kernels of 3 to 5.{why}",
         "If a recipe describes it, name it: --recipe NAME|FILE.",
     )
 

@@ -41,6 +41,7 @@ Layout = Literal["nchw", "nhwc"]
 DEFAULT_OPSET = 18  # ONNX Runtime's CUDA provider runs some operators of 19 and later, such as Resize, on the CPU
 CALIBRATION_SEED = 1 << 62
 CALIBRATION_IMAGES, CALIBRATION_BATCH = 256, 16
+_PSNR_MARGIN = 0.5  # of int8 over its bound, in decibels: the proof draws other images
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class ExportReport:
         pixels: "float" or "uint8".
         layout: "nchw" or "nhwc".
         opset: the version of its operators.
+        float_layers: how many of an int8 file's first layers compute in float32, because the bound needs it.
         bound: what its parity was held to, in words.
         parity: of ONNX Runtime's images with torch's, batch by batch.
         latency: of both on the CPU.
@@ -69,6 +71,7 @@ class ExportReport:
     pixels: str
     layout: str
     opset: int
+    float_layers: int
     bound: str
     parity: tuple[Parity, ...]
     latency: tuple[Latency, ...]
@@ -131,7 +134,7 @@ def export_onnx(
     say("Exporting ...")
     generator = frozen(model)
     check_generator_is_a_function(generator, interface)
-    graph = _graph(generator, interface, claim, subpixel)
+    graph, float_layers = _graph(generator, interface, claim, subpixel)
     outputs.set_header(graph, opset)
     outputs.set_metadata(graph, model, precision=precision, pixels=pixels, layout=layout)
     content = _serialised(graph)
@@ -153,6 +156,7 @@ def export_onnx(
         pixels=pixels,
         layout=layout,
         opset=opset,
+        float_layers=float_layers,
         bound=claim.bound,
         parity=rows,
         latency=times,
@@ -161,33 +165,42 @@ def export_onnx(
     )
 
 
-def _graph(generator: nn.Module, interface: Interface, claim: Claim, subpixel: bool | None) -> onnx.ModelProto:
-    """Return the graph of a file, but for its metadata."""
+def _graph(
+    generator: nn.Module, interface: Interface, claim: Claim, subpixel: bool | None
+) -> tuple[onnx.ModelProto, int]:
+    """Return the graph of a file, but for its metadata, and how many layers of an int8 one are in float32."""
+    float_layers = 0
     graph = to_graph(generator, interface, claim.opset)
-    graph = passes.fold_batch_norms(passes.projection_to_gemm(graph))
+    graph = passes.fold_shared_batch_norms(passes.fold_batch_norms(passes.projection_to_gemm(graph)))
     if subpixel or (subpixel is None and claim.precision != "fp16"):
         graph = passes.subpixel(graph, only_where_faster=subpixel is None and claim.precision == "fp32")
     graph = passes.clean(graph)
     if claim.precision == "fp16":
         graph = to_half(graph)
     elif claim.precision == "int8":
-        from ganzoo.export.onnx.quantization import quantize
+        from ganzoo.export.onnx.quantization import quantize_within
 
-        graph = quantize(graph, calibration(interface))
+        trial = inputs_of(interface, CALIBRATION_IMAGES, parity.BATCHES[-1])
+        graph, float_layers = quantize_within(graph, calibration(interface), trial, parity.MIN_PSNR + _PSNR_MARGIN)
     if claim.pixels == "uint8":
         graph = outputs.add_pixels(graph, interface, claim.layout)
-    return passes.clean(graph)
+    return passes.clean(graph), float_layers
 
 
 def calibration(interface: Interface) -> Iterator[dict[str, Any]]:
     """Yield what int8's ranges are measured on: inputs by name, of 256 latents of the model's own prior and all its
     classes in turn. Their seeds begin at 2^62, apart from those that people use and from those of the proof."""
     for first in range(0, CALIBRATION_IMAGES, CALIBRATION_BATCH):
-        number = np.arange(first, first + CALIBRATION_BATCH, dtype=np.uint64)
-        feed = {Z: latents(number + np.uint64(CALIBRATION_SEED), interface.latent_dim, interface.prior)}
-        if interface.num_classes:
-            feed[LABEL] = (number % np.uint64(interface.num_classes)).astype(np.int64)
-        yield feed
+        yield inputs_of(interface, first, CALIBRATION_BATCH)
+
+
+def inputs_of(interface: Interface, first: int, count: int) -> dict[str, Any]:
+    """Return a batch of a model's inputs by name, of seeds beyond the calibration's first, and the classes in turn."""
+    number = np.arange(first, first + count, dtype=np.uint64)
+    feed = {Z: latents(number + np.uint64(CALIBRATION_SEED), interface.latent_dim, interface.prior)}
+    if interface.num_classes:
+        feed[LABEL] = (number % np.uint64(interface.num_classes)).astype(np.int64)
+    return feed
 
 
 def _check_settings(precision: str, pixels: str, layout: str, opset: int) -> None:

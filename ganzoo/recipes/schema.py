@@ -236,6 +236,7 @@ class TrainSection(Section):
     reuse_fakes: bool = Field(False, description="G's update goes back through D's last fakes")
     real_fake_batches: Literal["separate", "joined"] = "separate"
     accumulate: Count = Field(1, description="parts that a batch is split into to save memory")
+    sync_batch_norm: bool = Field(False, description="several processes normalise their batch together; CUDA only")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     deterministic: bool = Field(False, description="bitwise repeatable on a GPU, too; slower there")
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0

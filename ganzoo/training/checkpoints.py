@@ -69,6 +69,19 @@ def _plain_state(step: Step) -> dict[str, dict[str, torch.Tensor]]:
     return {"statistics": step.statistics.state()} | augmentation
 
 
+def settle(step: Step) -> None:
+    """Bring what the processes hold of their own shares, batch norm's running statistics and sums, to its mean.
+
+    So the first one's state is everyone's. What is the same everywhere keeps every bit.
+    """
+    modules = [step.generator, step.discriminator, step.regularizers]
+    if step.ema is not None:
+        modules.append(step.ema.network)
+    tensors = [buffer for module in modules for buffer in module.buffers()]
+    tensors += [tensor for state in _plain_state(step).values() for tensor in state.values()]
+    step.world.settle_([tensor for tensor in tensors if tensor.is_floating_point()])
+
+
 def load_state_tensors(step: Step, tensors: Mapping[str, torch.Tensor], where: str) -> None:
     """Put back what `state_tensors` returned.
 

@@ -37,6 +37,7 @@ class Started(Event):
         images: number of images in the data.
         resumed: whether it goes on from a checkpoint.
         parameters: numbers of parameters, {"generator": …, "discriminator": …}.
+        processes: how many train together.
         notes: what the user should know, a line each.
     """
 
@@ -49,6 +50,7 @@ class Started(Event):
     images: int
     resumed: bool
     parameters: Mapping[str, int]
+    processes: int = 1
     notes: tuple[str, ...] = ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +62,35 @@ def build_step(
         world: the processes that train together.
     """
     networks = build_networks(recipe, init)  # on the CPU first: the same weights for every device
+    if recipe.train.sync_batch_norm and world.size > 1:
+        networks = synchronised(networks[0]), synchronised(networks[1])
     for network in networks:
         network.to(device).to(memory_format=torch.channels_last)
     with _initial_random_state(recipe, 1):  # of the regularizers' heads
         return Step(recipe, *networks, precision, world)
+
+
+def synchronised(network: nn.Module) -> nn.Module:
+    """Return a network whose batch norms take their statistics over the batches of all processes; CUDA only.
+
+    Its state has the same names. Outside of the step it must not be run in training mode, for every process would have
+    to: `desynchronised` returns one that can be.
+    """
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    return converted
+
+
+def desynchronised(generator: nn.Module, recipe: Recipe) -> nn.Module:
+    """Return a copy of a recipe's generator whose batch norms, if it has any, are this process's own affair.
+
+    Args:
+        generator: trained; on any device.
+        recipe: what it was built from.
+    """
+    if not any(isinstance(module, nn.SyncBatchNorm) for module in generator.modules()):
+        return copy.deepcopy(generator)
+    first = next(generator.parameters())
+    with _initial_random_state(recipe, 0):
+        plain = build_generator(recipe).to(first.device, first.dtype).to(memory_format=torch.channels_last)
+    load_strictly(plain, generator.state_dict(), "The trained generator")
+    return plain

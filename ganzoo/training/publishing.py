@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ganzoo.pictures import diversity, grid, save_curves, save_evolution, save_p
 from ganzoo.randomness import Stream
 from ganzoo.training.ema import estimate_batch_statistics
 from ganzoo.training.feeder import fixed_latents, in_batches
+from ganzoo.training.networks import desynchronised
 from ganzoo.training.reporters import read_metrics
 from ganzoo.training.run import Run
 from ganzoo.training.step import Step
@@ -31,7 +31,7 @@ _DATA_SAMPLE = 256
 
 def standing_generator(step: Step) -> nn.Module:
     """Return a copy of the generator to judge, in eval mode, with batch-norm statistics that are its own."""
-    generator: nn.Module = copy.deepcopy(step.best_generator).eval().requires_grad_(False)
+    generator = desynchronised(step.best_generator, step.recipe).eval().requires_grad_(False)
     z, label = fixed_latents(
         step.recipe, STATISTICS_IMAGES, Stream.STATISTICS, Stream.STATISTICS_LABEL, step.device, step.dtype
     )

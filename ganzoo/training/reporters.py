@@ -180,7 +180,8 @@ def _sentences(event: Event) -> list[str]:
             return [
                 f"{'resumed' if event.resumed else 'started'} {event.recipe} at {where}, of "
                 f"{event.total_steps:,} steps and {event.total_kimg:,.1f} kimg",
-                f"{event.device}, {event.precision}; {event.images:,} images; parameters: {sizes}",
+                f"{event.device}{_times(event.processes)}, {event.precision}; {event.images:,} images; "
+                f"parameters: {sizes}",
                 *(f"note: {note}" for note in event.notes),
             ]
         case Tick():
@@ -200,6 +201,10 @@ def _sentences(event: Event) -> list[str]:
         case Ended():
             return [f"{where} · ended ({event.reason}) after {event.seconds:,.1f} s of training"]
     return []
+
+
+def _times(processes: int) -> str:
+    return f" × {processes} processes" if processes > 1 else ""
 
 
 # ------------------------------------------------------------------ TensorBoard

@@ -27,9 +27,10 @@ from ganzoo.errors import RecipeError, RunError
 from ganzoo.files import write_atomically
 from ganzoo.models import CONFIG
 from ganzoo.recipes import Recipe, parse_recipe, read_table
+from ganzoo.torchrun import Place
 
 SCHEMA_VERSION = 1
-RECIPE, FACTS, LOCK = "recipe.toml", "run.json", ".lock"
+RECIPE, FACTS, LOCK, LAUNCH = "recipe.toml", "run.json", ".lock", ".launch"
 
 FROM_PYTHON = "given from Python"
 """What a recipe tells as its source where the data were an object of Python's."""
@@ -49,12 +50,14 @@ class Facts:
         data: "description", "content_sha256", "images" of the pack, and "notice" (its licence or origin) where known.
         init: the model whose weights it began with, "model" (its folder) and "sha256" (of its weights); None: random.
         versions: of ganzoo and torch at the start.
+        processes: how many trained together at the start.
     """
 
     precision: Precision
     data: Mapping[str, Any]
     init: Mapping[str, str] | None
     versions: Mapping[str, str]
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,28 @@ def reserve_run(runs: Path, name: str) -> Path:
         raise RunError(
             f"No run folder can be made under {runs}: {error.strerror}.", "Choose another with --out."
         ) from error
+
+
+def mark_launch(path: Path, here: Place) -> None:
+    """Note in a numbered run folder which launch of torchrun began it, so that its restarts find it.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    if here.launch is not None:
+        with writing(path):
+            (path / LAUNCH).write_text(here.launch, encoding="utf-8")
+
+
+def begun_before(runs: Path, here: Place) -> Path | None:
+    """Return the numbered run folder that the same launch of torchrun began before its processes were started again."""
+    if here.launch is None or here.restarts == 0:
+        return None
+    for path in sorted(runs.glob("*-*"), reverse=True):
+        with contextlib.suppress(OSError, ValueError):
+            if (path / LAUNCH).read_text(encoding="utf-8") == here.launch:
+                return path
+    return None
 
 
 def next_run(runs: Path, name: str) -> Path:
@@ -222,7 +247,8 @@ def open_run(path: str | os.PathLike[str]) -> Run:
         if fields.pop("schema_version") > SCHEMA_VERSION:
             raise RunError(f"{folder} was written by a newer ganzoo.", "Update ganzoo.")
         facts = Facts(**fields)
-        if facts.precision not in get_args(Precision) or not isinstance(facts.data["content_sha256"], str):
+        whole = type(facts.processes) is int and isinstance(facts.data["content_sha256"], str)
+        if facts.precision not in get_args(Precision) or not whole:
             raise ValueError(f"{FACTS} is not what it should be")
         return Run(folder, parse_recipe(*read_table(folder / RECIPE)), facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import signal
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -19,39 +16,38 @@ from torch import nn
 
 from ganzoo.data import Pack
 from ganzoo.devices import crowding
-from ganzoo.errors import CheckpointError, InterruptedTraining, NotFiniteError, WeightsError
-from ganzoo.models import weights_sha256
+from ganzoo.errors import CheckpointError, InterruptedTraining, NotFiniteError
 from ganzoo.pictures import diversity, to_uint8
 from ganzoo.recipes import Recipe
 from ganzoo.training.alarms import Alarms
+from ganzoo.training.beginning import clear_later_records, initial_model, prepare, torch_settings
 from ganzoo.training.checkpoints import (
     Counters,
     find_checkpoint,
     first_not_finite,
     load_checkpoint,
-    remove_dead_writes,
+    load_state_tensors,
     save_checkpoint,
-    steps_of,
+    settle,
+    state_tensors,
 )
+from ganzoo.training.clock import Clock
 from ganzoo.training.events import Checkpoint, Ended, Event, Progress, Reporter, Samples, Started, Tick
 from ganzoo.training.feeder import Feeder
 from ganzoo.training.networks import build_step
+from ganzoo.training.processes import ALONE, StopVote, World
 from ganzoo.training.publishing import (
     data_diversity,
     draw_pictures,
     draw_snapshot,
     save_snapshot,
     snapshot_path,
-    snapshots,
     write_model,
 )
-from ganzoo.training.reporters import read_metrics, truncate_metrics
 from ganzoo.training.run import Run, go_on, writing
 from ganzoo.training.signals import StopRequest, stop_on_signals
 from ganzoo.training.step import Step
 
-_PROGRESS_SECONDS = 0.5
-_RATE_SECONDS = 10.0
 _SHARE_OF_DEVICE = 0.5
 _RESIDENT_ON_CPU = 1 << 30
 
@@ -87,15 +83,20 @@ def total_steps(kimg: float, images_per_step: int) -> int:
 class Trainer:
     """Trains one run to its end.
 
+    Of several processes the first one writes and speaks; the others compute.
+
     Args:
         run: the opened run folder; its recipe says everything.
         pack: the data.
         device: where to train.
-        reporters: called with every event, in order.
+        reporters: called with every event, in order; by the first process only.
+        world: the processes that train together.
     """
 
-    def __init__(self, run: Run, pack: Pack, device: torch.device, reporters: Sequence[Reporter]) -> None:
-        self.run, self.pack, self.device, self.reporters = run, pack, device, list(reporters)
+    def __init__(
+        self, run: Run, pack: Pack, device: torch.device, reporters: Sequence[Reporter], world: World = ALONE
+    ) -> None:
+        self.run, self.pack, self.device, self.reporters, self.world = run, pack, device, list(reporters), world
         self.recipe: Recipe = run.recipe
         self.step: Step | None = None
         self.done = 0
@@ -103,31 +104,103 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------ the loop
 
-    def train(self) -> TrainingResult:
+    def train(self) -> TrainingResult | None:
         """Train to the end of the recipe, from the newest whole checkpoint where there is one.
+
+        Returns:
+            What was left behind; None in a process that is not the first.
 
         Raises:
             InterruptedTraining: SIGTERM or Ctrl-C; a checkpoint was written.
             NotFiniteError: NaN or Inf; the last good checkpoint is kept.
             CheckpointError: a checkpoint cannot be written or does not fit; or there were some, and none is whole.
             RunError: the run folder cannot be written.
+            ProcessesError: another process ended before its time.
         """
         devices = [self.device] if self.device.type == "cuda" else []
         # The caller's random state comes back unchanged; within, it is a function of the recipe's seed and the step.
-        with torch.random.fork_rng(devices=devices), _settings(self.recipe), stop_on_signals() as stop:
+        with (
+            torch.random.fork_rng(devices=devices),
+            torch_settings(self.recipe),
+            stop_on_signals(patient=self.world.size > 1) as stop,
+        ):
             return self._train(stop)
 
-    def _train(self, stop: StopRequest) -> TrainingResult:
-        found, notes = self._prepare()
-        if warning := crowding(self.device):
-            notes += (warning,)
-        init = self._initial_model() if found is None else None
-        step = self.step = build_step(self.recipe, self.device, self.run.facts.precision, init)
+    def _train(self, stop: StopRequest) -> TrainingResult | None:
+        first = self.world.is_first
+        found, notes = prepare(self.run, self.world.size) if first else (None, ())
+        init = initial_model(self.run) if first and found is None else None
+        step = self.step = build_step(self.recipe, self.device, self.run.facts.precision, init, self.world)
         last = total_steps(self.recipe.train.kimg, step.images)
         alarms = Alarms(data_diversity(self.pack), objective=step.objective)
         if found is not None:
             self._load(found, step, alarms)
-        told = self._clear_later_records(found is not None)
+        self._take_over(step)
+        if first:
+            self._begin(step, last, found, notes)
+        if not self.world.tell(found is not None):
+            self._snapshot(step, alarms)
+            self._checkpoint(step, alarms)
+        if self.done < last:
+            self._loop(step, alarms, last, stop)
+        return self._finish(step) if first else None
+
+    def _loop(self, step: Step, alarms: Alarms, last: int, stop: StopRequest) -> None:
+        settings, world = self.recipe.train, self.world
+        feeder = Feeder(
+            self.recipe, step.round, self.pack, self.device, step.dtype, resident=self._resident(), world=world
+        )
+        clock, vote = Clock(self.done, self.seconds, step.images), StopVote(world)
+        tick_step, tick_seconds = self.done, self.seconds
+        with contextlib.closing(feeder.rounds(self.done, last)) as rounds:
+            for number, batches in enumerate(rounds, start=self.done):
+                step(number, batches)
+                self.done = number + 1
+                self.seconds = clock.seconds()
+                if clock.is_due():
+                    rate = clock.rate(self.done)
+                    left = (last - self.done) * step.images / rate
+                    self._emit(Progress(self.done, self.kimg, images_per_second=rate, seconds_left=left))
+                at_end = self.done == last
+                asked = vote(stop.number)  # looked at once: a signal that comes from here on waits for a step
+                stopping = asked > 0 and not at_end
+                if self.done % settings.log_every == 0 or at_end:
+                    rate = (self.done - tick_step) * step.images / max(self.seconds - tick_seconds, 1e-9)
+                    tick_step, tick_seconds = self.done, self.seconds
+                    self._tick(step, alarms, rate)
+                if self.done % settings.sample_every == 0 or at_end:
+                    self._snapshot(step, alarms)
+                if self.done % settings.checkpoint_every == 0 or at_end or stopping:
+                    self._checkpoint(step, alarms)
+                if stopping:
+                    vote.count()
+                    self._interrupted(signal.Signals(asked))
+        vote.count()
+
+    # ------------------------------------------------------------------------------------------ beginning and going on
+
+    def _load(self, checkpoint: Path, step: Step, alarms: Alarms) -> None:
+        counters = load_checkpoint(checkpoint, step)
+        try:
+            alarms.load(counters.alarms)
+        except KeyError as error:
+            raise CheckpointError(f"The checkpoint {checkpoint} lacks the alarms' {error}.") from error
+        self.done, self.seconds = counters.step, counters.seconds
+
+    def _take_over(self, step: Step) -> None:
+        """Begin, in every process, where the first one does: with its weights and all else of its state."""
+        if self.world.size == 1:
+            return
+        self.done, self.seconds = self.world.tell((self.done, self.seconds))
+        state = self.world.tensors_of_first(state_tensors(step))
+        if not self.world.is_first:
+            load_state_tensors(step, state, "What the first process sent")
+
+    def _begin(self, step: Step, last: int, found: Path | None, notes: tuple[str, ...]) -> None:
+        """Put the run's records in order, and tell that training begins."""
+        told = clear_later_records(self.run, self.done if found is not None else -1)
+        if warning := crowding(self.device):
+            notes += (warning,)
         self._emit(
             Started(
                 self.done,
@@ -141,123 +214,29 @@ class Trainer:
                 images=len(self.pack),
                 resumed=found is not None,
                 parameters={name: _count(getattr(step, name)) for name in ("generator", "discriminator")},
+                processes=self.world.size,
                 notes=notes,
             )
         )
-        if found is None:
-            self._snapshot(step, alarms)
-            self._checkpoint(step, alarms)
-        elif not told:  # it was killed between writing the checkpoint and telling of it
-            self._emit(
-                Checkpoint(self.done, self.kimg, path=found, bytes=sum(one.stat().st_size for one in found.iterdir()))
-            )
-        if self.done < last:
-            self._loop(step, alarms, last, stop)
-        return self._finish(step)
-
-    def _loop(self, step: Step, alarms: Alarms, last: int, stop: StopRequest) -> None:
-        settings = self.recipe.train
-        feeder = Feeder(self.recipe, step.round, self.pack, self.device, step.dtype, resident=self._resident())
-        clock = _Clock(self.done, self.seconds, step.images)
-        tick_step, tick_seconds = self.done, self.seconds
-        with contextlib.closing(feeder.rounds(self.done, last)) as rounds:
-            for number, batches in enumerate(rounds, start=self.done):
-                step(number, batches)
-                self.done = number + 1
-                self.seconds = clock.seconds()
-                if clock.is_due():
-                    rate = clock.rate(self.done)
-                    left = (last - self.done) * step.images / rate
-                    self._emit(Progress(self.done, self.kimg, images_per_second=rate, seconds_left=left))
-                at_end = self.done == last
-                stopping = bool(stop) and not at_end  # looked at once: one that comes from here on waits for a step
-                if self.done % settings.log_every == 0 or at_end:
-                    rate = (self.done - tick_step) * step.images / max(self.seconds - tick_seconds, 1e-9)
-                    tick_step, tick_seconds = self.done, self.seconds
-                    self._tick(step, alarms, rate)
-                if self.done % settings.sample_every == 0 or at_end:
-                    self._snapshot(step, alarms)
-                if self.done % settings.checkpoint_every == 0 or at_end or stopping:
-                    self._checkpoint(step, alarms)
-                if stopping:
-                    self._interrupted(stop)
-
-    # ------------------------------------------------------------------------------------------ beginning and going on
-
-    def _prepare(self) -> tuple[Path | None, tuple[str, ...]]:
-        """Clear what killed processes left, and return the checkpoint to go on from and what the user should know.
-
-        Raises:
-            CheckpointError: there were checkpoints beyond the start, and none is whole: to begin again from the start,
-                unasked, would be the loss of what was trained.
-        """
-        with writing(self.run.path):
-            remove_dead_writes(self.run.path)
-            self.run.samples.mkdir(exist_ok=True)
-        found, notes = find_checkpoint(self.run.path)
-        if found is not None:
-            began, now = self.run.facts.versions.get("torch"), importlib.metadata.version("torch")
-            if began != now:
-                notes += (
-                    f"The run was begun with torch {began}; with {now} it may not go on bit for bit as it would.",
-                )
-            return found, notes
-        rows = read_metrics(self.run.metrics)
-        trained = [*steps_of(self.run.path), *(row["step"] for row in rows if row["event"] == "checkpoint")]
-        if max(trained, default=0) > 0:
-            raise CheckpointError(
-                f"The run {self.run.path} has no whole checkpoint left to go on from. {' '.join(notes)}".strip(),
-                "Bring one back from a copy, or begin a new run with --out.",
-            )
-        return None, notes
-
-    def _initial_model(self) -> Path | None:
-        """Return the model that the run begins with.
-
-        Raises:
-            WeightsError: it is not there any more, or is another by now.
-        """
-        init = self.run.facts.init
-        if init is None:
-            return None
-        model = Path(init["model"])
-        if weights_sha256(model) != init["sha256"]:
-            raise WeightsError(
-                f"{model}, whose weights the run {self.run.path} begins with, has other weights by now.",
-                "Begin a new run with --out.",
-            )
-        return model
-
-    def _load(self, checkpoint: Path, step: Step, alarms: Alarms) -> None:
-        counters = load_checkpoint(checkpoint, step)
-        try:
-            alarms.load(counters.alarms)
-        except KeyError as error:
-            raise CheckpointError(f"The checkpoint {checkpoint} lacks the alarms' {error}.") from error
-        self.done, self.seconds = counters.step, counters.seconds
-
-    def _clear_later_records(self, resumed: bool) -> bool:
-        """Forget metrics and sample grids of steps that are taken again; return whether this checkpoint was told of."""
-        last_step = self.done if resumed else -1
-        with writing(self.run.path):
-            truncate_metrics(self.run.metrics, last_step)
-            for taken, path in snapshots(self.run):
-                if taken > last_step:
-                    path.unlink()
-        rows = read_metrics(self.run.metrics)
-        return any(row["event"] == "checkpoint" and row["step"] == self.done for row in rows)
+        if found is not None and not told:  # it was killed between writing the checkpoint and telling of it
+            size = sum(one.stat().st_size for one in found.iterdir())
+            self._emit(Checkpoint(self.done, self.kimg, path=found, bytes=size))
 
     def _resident(self) -> bool:
         """Return whether the pack is kept whole on the device."""
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
             return self.pack.nbytes < _SHARE_OF_DEVICE * free
-        return self.pack.nbytes <= _RESIDENT_ON_CPU
+        return self.pack.nbytes <= _RESIDENT_ON_CPU // self.world.local_size
 
     # ------------------------------------------------------------------------------------------ at intervals
 
     def _tick(self, step: Step, alarms: Alarms, rate: float) -> None:
         self._check_losses(step)
+        self.world.settle_(list(step.statistics.state().values()))
+        if not self.world.is_first:
+            step.statistics.read()
+            return
         statistics = step.statistics.read()
         statistics |= {f"lr/{network}": value for network, value in step.learning_rates.items()}
         tick = Tick(self.done, self.kimg, statistics=statistics, images_per_second=rate, seconds=self.seconds)
@@ -267,6 +246,8 @@ class Trainer:
 
     def _snapshot(self, step: Step, alarms: Alarms) -> None:
         self._check_losses(step)
+        if not self.world.is_first:
+            return
         self._check_state(step)
         images, path = self._draw_grid(step)
         event = Samples(self.done, self.kimg, path=path, images=images, diversity=diversity(images))
@@ -285,7 +266,10 @@ class Trainer:
 
     def _checkpoint(self, step: Step, alarms: Alarms) -> None:
         self._check_losses(step)
+        settle(step)
         self._check_state(step)
+        if not self.world.is_first:
+            return
         counters = Counters(self.done, self.seconds, alarms.state())
         path, size = save_checkpoint(self.run.path, step, counters, self.recipe.train.keep)
         self._emit(Checkpoint(self.done, self.kimg, path=path, bytes=size))
@@ -313,27 +297,35 @@ class Trainer:
         )
         return TrainingResult(self.run.path, self.run.model, self.done, self.kimg, self.seconds, pictures)
 
-    def _interrupted(self, stop: StopRequest) -> None:
+    def _interrupted(self, by: signal.Signals) -> NoReturn:
         self._emit(
             Ended(self.done, self.kimg, run=self.run.path, model=None, seconds=self.seconds, reason="interrupted")
         )
-        name = stop.signal.name if stop.signal is not None else "a signal"
         raise InterruptedTraining(
-            f"Stopped by {name} after step {self.done:,}; a checkpoint was written.",
+            f"Stopped by {by.name} after step {self.done:,}; a checkpoint was written.",
             f"Go on with: {go_on(self.run)}",
         )
 
     def _check_losses(self, step: Step) -> None:
-        """Stop where a loss or gradient was not finite.
+        """Stop where a loss or gradient was not finite in any process.
 
         Raises:
             NotFiniteError: with the first step at which it was, counted from 1, and its name.
         """
-        if bad := step.first_bad():
+        if bad := self._first_bad(step):
             number, name = bad
             also = first_not_finite(step)
             beside = f"; after step {self.done:,} {also} is not either" if also is not None else ""
             self._not_finite(f"in step {number + 1:,}: {name}", beside)
+
+    def _first_bad(self, step: Step) -> tuple[int, str] | None:
+        """Return the first step of any process that had a loss or gradient that is not finite, and its name."""
+        here, names = step.first_bad(), step.statistics.names
+        if self.world.size == 1:
+            return here
+        never = 1 << 62
+        first = self.world.least(never if here is None else here[0] * len(names) + names.index(here[1]))
+        return None if first == never else (first // len(names), names[first % len(names)])
 
     def _check_state(self, step: Step) -> None:
         """Stop where a tensor of the state is not finite.
@@ -365,57 +357,6 @@ class Trainer:
     def kimg(self) -> float:
         """Thousands of real images drawn so far."""
         return self.done * self.step.images / 1000.0 if self.step is not None else 0.0
-
-
-class _Clock:
-    """Seconds of training over all resumptions, and the rate over the last few of them."""
-
-    def __init__(self, done: int, seconds: float, images_per_step: int) -> None:
-        self._start = time.monotonic() - seconds
-        self._images = images_per_step
-        self._marks: deque[tuple[float, int]] = deque([(seconds, done)])
-        self._shown = seconds
-
-    def seconds(self) -> float:
-        return time.monotonic() - self._start
-
-    def is_due(self) -> bool:
-        """Return whether it is time to show progress again."""
-        now = self.seconds()
-        if now - self._shown < _PROGRESS_SECONDS:
-            return False
-        self._shown = now
-        return True
-
-    def rate(self, done: int) -> float:
-        """Return images per second over the last seconds."""
-        now = self.seconds()
-        self._marks.append((now, done))
-        while len(self._marks) > 2 and now - self._marks[1][0] > _RATE_SECONDS:
-            self._marks.popleft()
-        then, before = self._marks[0]
-        return max((done - before) * self._images / max(now - then, 1e-9), 1e-9)
-
-
-@contextmanager
-def _settings(recipe: Recipe) -> Iterator[None]:
-    """Within it, torch's global switches are as the recipe asks, or as they are by default; afterwards as they were."""
-    deterministic, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    benchmark, dtype, device = torch.backends.cudnn.benchmark, torch.get_default_dtype(), torch.get_default_device()
-    on_cpu = contextlib.nullcontext() if device.type == "cpu" else torch.device("cpu")
-    torch.use_deterministic_algorithms(recipe.train.deterministic)
-    torch.backends.cudnn.benchmark = not recipe.train.deterministic
-    torch.set_default_dtype(torch.float32)
-    try:
-        with on_cpu, torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        torch.backends.cudnn.benchmark = benchmark
-        torch.set_default_dtype(dtype)
 
 
 def _count(network: nn.Module) -> int:

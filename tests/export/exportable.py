@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import nn
 
 import ganzoo
+from ganzoo.architectures.layers import ConditionalBatchNorm2d
 from ganzoo.export.onnx import exporting, latency, tracing
 from ganzoo.models import Model
 
@@ -58,6 +59,10 @@ def lively(model: Model) -> Model:
             if norm.affine:
                 norm.weight.copy_(1 + 0.3 * torch.randn(norm.weight.shape, generator=random))
                 norm.bias.copy_(0.3 * torch.randn(norm.bias.shape, generator=random))
+        for module in generator.modules():
+            if isinstance(module, ConditionalBatchNorm2d):
+                module.gain.weight.copy_(1 + 0.3 * torch.randn(module.gain.weight.shape, generator=random))
+                module.bias.weight.copy_(0.3 * torch.randn(module.bias.weight.shape, generator=random))
         generator.train()
         generator(*inputs)  # the norms take this batch's statistics
         generator.eval()
@@ -74,11 +79,13 @@ def lively(model: Model) -> Model:
 def small(recipe: str, **data: Any) -> Model:
     """Return a lively model of a recipe with eight channels everywhere."""
     asked = ganzoo.load_recipe(recipe)
-    generator, discriminator = asked.generator.options, asked.discriminator.options
-    changes: dict[str, Any] = {"generator": {"widths": [8] * len(generator["widths"])}}
-    if generator["hidden"]:
-        changes["generator"]["hidden"] = [8] * len(generator["hidden"])
-    changes["discriminator"] = {"widths": [8] * len(discriminator["widths"])}
+    changes: dict[str, Any] = {}
+    for role, options in (("generator", asked.generator.options), ("discriminator", asked.discriminator.options)):
+        changes[role] = {"widths": [8] * len(options["widths"])}
+        if role == "generator" and options.get("hidden"):
+            changes[role]["hidden"] = [8] * len(options["hidden"])
+        if "cardinality" in options:
+            changes[role]["cardinality"] = 4
     return lively(ganzoo.create_model(recipe, **changes, **{f"data.{key}": value for key, value in data.items()}))
 
 

@@ -12,7 +12,7 @@ from onnx_graphs import SMALL, Array, folded, graph, inputs_of, kinds, run, sess
 
 from ganzoo.errors import GanzooError
 from ganzoo.export.onnx.passes import clean, subpixel
-from ganzoo.export.onnx.quantization import quantize, weight_steps
+from ganzoo.export.onnx.quantization import Quantizer, quantize, quantize_within, weight_steps
 from ganzoo.export.onnx.quantization.layout import channels_last
 from ganzoo.export.onnx.quantization.ranges import scale_of
 from ganzoo.pictures import to_uint8
@@ -266,3 +266,69 @@ class TestWhatCannotBe:
     def test_a_calibration_that_is_none(self, batches: list[dict[str, Any]], said: str) -> None:
         with pytest.raises(GanzooError, match=said):
             quantize(one_convolution(numbers(4, 3, 3, 3)), batches)
+
+
+# ------------------------------------------------------------------------------------------------ residual nets
+
+
+def residual() -> tuple[Recipe, onnx.ModelProto]:
+    recipe, model = folded("sngan-resnet-cifar10")
+    return recipe, clean(model)
+
+
+def test_a_residual_net_runs_in_int8_but_for_its_sums(tmp_path: Path) -> None:
+    recipe, model = residual()
+    ran = kinds(optimised(clean(quantize(model, calibration(recipe))), tmp_path))
+    before = kinds(model)
+    assert before["Conv"] == 10
+    assert ran["QLinearConv"] == 10
+    assert ran["Conv"] == ran["FusedConv"] == 0
+    assert ran["Resize"] == before["Resize"] == 6
+    # What is doubled is uint8, in and out: nothing is converted on the large map.
+    quantized = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "optimised.onnx"))
+    levels = {one.output[0] for one in quantized.graph.node if one.op_type in ("QuantizeLinear", "QLinearConv")}
+    moved = {one.output[0] for one in quantized.graph.node if one.op_type in ("Transpose", "NhwcTranspose")}
+    assert all(one.input[0] in levels | moved for one in quantized.graph.node if one.op_type == "Resize")
+
+
+@pytest.mark.parametrize("count", [0, 3, 10])
+def test_the_first_layers_stay_in_float_with_weights_in_int8(count: int, tmp_path: Path) -> None:
+    recipe, model = residual()
+    quantized = clean(Quantizer(model, calibration(recipe)).quantized(count))
+    onnx.checker.check_model(quantized, full_check=True)
+    ran = kinds(optimised(quantized, tmp_path))
+    assert ran["QLinearConv"] == 10 - count
+    assert ran["Conv"] + ran["FusedConv"] == count
+    names = {one.name: one for one in quantized.graph.initializer}
+    weights = [value for value in names.values() if len(value.dims) == 4]
+    assert [value.data_type for value in weights] == [onnx.TensorProto.INT8] * 10
+
+
+def test_no_more_layers_are_kept_in_float_than_the_images_need() -> None:
+    recipe, model = residual()
+    batches, trial = list(calibration(recipe)), inputs_of(recipe, 16, seed=5)
+    wanted = run(model, **trial)
+
+    def noise(quantized: onnx.ModelProto) -> float:
+        apart = (run(clean(quantized), **trial).astype(np.float64) - wanted) ** 2
+        return float(10 * np.log10(4 / apart.mean(axis=(1, 2, 3)).max()))
+
+    quantizer = Quantizer(model, batches)
+    at = [noise(quantizer.quantized(count)) for count in range(10)]
+    most = quantizer.most_in_float(0.5)
+    assert 0 < most < 9
+    assert at[most] > at[0]
+    assert quantize_within(model, batches, trial, at[0] - 0.1)[1] == 0
+    for psnr in (at[0] + 0.05, (at[0] + at[most]) / 2):
+        quantized, count = quantize_within(model, batches, trial, psnr)
+        assert 0 < count <= most
+        assert noise(quantized) >= psnr > at[count - 1]
+    assert quantize_within(model, batches, trial, at[most] + 20.0)[1] == most
+
+
+def test_half_of_the_work_is_counted_in_multiplications() -> None:
+    recipe, model = residual()
+    quantizer = Quantizer(model, calibration(recipe))
+    # 16, 16, 12, 12 channels on 8 to 32 pixels: the first four layers do 18 % of it, the fifth would make it 26 %.
+    assert [quantizer.most_in_float(share) for share in (0.0, 1.0)] == [0, 10]
+    assert quantizer.most_in_float(0.25) == 4

@@ -67,8 +67,8 @@ def test_the_tutorials_pair_is_recognised_at_any_size(
     common = {"name": "dcgan", "kernel_size": 4, "hidden": [], "norm": "batch", "norm_affine": True, "bias": bias}
     assert found.generator.architecture.title == "the PyTorch tutorial's DCGAN"
     assert found.reading.image_size == size
-    assert (found.generator.chain.channels, found.generator.chain.latent_dim) == (channels, latent_dim)
-    assert found.generator.chain.section(found.reading, "relu") == common | {
+    assert (found.generator.network.channels, found.generator.network.latent_dim) == (channels, latent_dim)
+    assert found.generator.network.section(found.reading, "relu") == common | {
         "widths": widths[::-1],
         "activation": "relu",
         "projection": "conv",
@@ -76,7 +76,7 @@ def test_the_tutorials_pair_is_recognised_at_any_size(
     }
     assert found.discriminator is not None
     assert found.discriminator_reading is not None
-    assert found.discriminator.chain.section(found.discriminator_reading, "leaky_relu_0.2") == common | {
+    assert found.discriminator.network.section(found.discriminator_reading, "leaky_relu_0.2") == common | {
         "widths": widths,
         "activation": "leaky_relu_0.2",
         "head": "conv",
@@ -86,7 +86,7 @@ def test_the_tutorials_pair_is_recognised_at_any_size(
 def test_a_first_square_of_seven_makes_mnists_images() -> None:
     found = recognise(checkpoint(TutorialGenerator(size=28, base=7, channels=1).state_dict()))
     assert found.reading.image_size == 28
-    assert found.generator.chain.widths == (6, 3)
+    assert found.generator.network.widths == (6, 3)
 
 
 def test_odd_sides_are_read_where_they_give_a_usual_size() -> None:
@@ -165,7 +165,7 @@ def test_a_network_is_found_wherever_it_lies(kind: str) -> None:
     assert (" → ".join(found.generator.place) or "the file itself") == place
     assert "".join(f"{part}." for part in found.generator.prefix) == prefix
     assert (found.discriminator is not None) == (kind in WITH_DISCRIMINATOR)
-    own = found.generator.chain.state()
+    own = found.generator.network.state()
     assert torch.equal(own["project.weight"], drawn["main.0.weight"])
     assert torch.equal(own["output.weight"], drawn[list(drawn)[-1]])
 
@@ -193,7 +193,7 @@ def test_of_an_average_and_raw_weights_the_average_is_taken_and_that_is_said(kin
     raw, ema = states()[0], states()[0]
     found = recognise(checkpoint(AVERAGES[kind](raw, ema)))
     assert found.generator.ema
-    assert torch.equal(found.generator.chain.state()["project.weight"], ema["main.0.weight"])
+    assert torch.equal(found.generator.network.state()["project.weight"], ema["main.0.weight"])
     assert any(note.startswith("Taken: the exponential moving average") for note in found.notes)
 
 
@@ -226,7 +226,7 @@ class DefinedApart(nn.Module):
 def test_norms_that_were_defined_apart_go_to_their_layers_in_order() -> None:
     network = DefinedApart()
     network.bn1.weight.data.fill_(0.1)
-    state = recognise(checkpoint(network.state_dict())).generator.chain.state()
+    state = recognise(checkpoint(network.state_dict())).generator.network.state()
     assert state["project_norm.weight"].tolist() == [pytest.approx(0.1)] * 6
     assert state["layers.0.norm.weight"].tolist() == [1.0] * 6
 
@@ -235,7 +235,7 @@ def test_an_order_of_names_that_is_not_that_of_the_layers_is_put_right() -> None
     drawn, _ = states(size=256, width=1)  # layers 0 to 18, sorted as text by safetensors
     found = recognise(checkpoint(dict(sorted(drawn.items()))))
     assert found.reading.image_size == 256
-    assert found.generator.chain.widths == (32, 16, 8, 4, 2, 1)
+    assert found.generator.network.widths == (32, 16, 8, 4, 2, 1)
 
 
 @pytest.mark.parametrize("batchnorm", [False, True])
@@ -262,16 +262,22 @@ def test_torchgans_shapes_are_recognised(size: int, batchnorm: bool) -> None:
     assert found.discriminator is not None
     for one in (found.generator, found.discriminator):
         assert one.architecture.title == "torchgan's DCGAN"
-        assert one.chain.norm == ("batch" if batchnorm else "none")
+        assert one.network.norm == ("batch" if batchnorm else "none")
     assert found.reading.image_size == size
-    bias = found.generator.chain.section(found.reading, "relu")["bias"]
+    bias = found.generator.network.section(found.reading, "relu")["bias"]
     assert bias == ([False] * (steps + 1) + [True] if batchnorm else True)
 
 
 # ------------------------------------------------------------------------------------------------ our own
 
 
-@pytest.mark.parametrize("name", list_recipes())
+def of_the_family() -> list[str]:
+    """Names of the recipes whose nets are both of the DCGAN family."""
+    sections = {name: (load_recipe(name).generator, load_recipe(name).discriminator) for name in list_recipes()}
+    return [name for name, pair in sections.items() if {one.name for one in pair} == {"dcgan"}]
+
+
+@pytest.mark.parametrize("name", of_the_family())
 def test_every_recipes_weights_are_known_by_their_names_and_shapes(name: str) -> None:
     recipe = load_recipe(name)
     with torch.device("meta"):
@@ -279,10 +285,10 @@ def test_every_recipes_weights_are_known_by_their_names_and_shapes(name: str) ->
     for state, role in ((drawn, "generator"), (judged, "discriminator")):
         (found,), _ = find_networks(checkpoint(state))
         assert found.role == role
-        assert {key: tensor.shape for key, tensor in found.chain.state().items()} == {
+        assert {key: tensor.shape for key, tensor in found.network.state().items()} == {
             key: tensor.shape for key, tensor in state.items()
         }
-        assert found.chain.num_classes == recipe.data.num_classes
+        assert found.network.num_classes == recipe.data.num_classes
     (found,), _ = find_networks(checkpoint(drawn))
     assert recipe.name in [one.name for one in fitting_recipes(found)]
 
@@ -341,7 +347,7 @@ def _plain(table: dict[str, Any]) -> dict[str, Any]:
 
 def evidence_of(network: TutorialGenerator) -> Evidence:
     found: Recognised = recognise(checkpoint(network.state_dict()))
-    return look(_recipe(found, "normal", "relu"), found.generator.chain.state())
+    return look(_recipe(found, "normal", "relu"), found.generator.network.state())
 
 
 @pytest.mark.parametrize("prior", ["normal", "uniform"])

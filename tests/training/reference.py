@@ -317,23 +317,31 @@ def discriminator_loss(objective: Mapping[str, Any], real: Tensor, fake: Tensor)
             "relativistic"
         ):  # arXiv 2501.05441, equation 2, with f(t) = -log(1 + exp(-t)): D maximises E f(D(x) - D(G(z)))
             return torch.log1p(torch.exp(-(real - fake))).mean()
+        case "relativistic_average":  # arXiv 1807.00734, equations 12 and 13, as cross-entropies
+            return cross_entropy(real - fake.mean(), 1) + cross_entropy(fake - real.mean(), 0)
+        case "margin":  # arXiv 1609.03126, equation 1, with the energy -log sigmoid(logit)
+            energy = {name: -torch.sigmoid(one).log() for name, one in (("real", real), ("fake", fake))}
+            return energy["real"].mean() + (float(objective.get("margin", 1)) - energy["fake"]).clamp(min=0).mean()
     raise AssertionError(objective)
 
 
 def boundary(objective: Mapping[str, Any], real: Tensor, fake: Tensor) -> Tensor:
     """Return the logit between real and fake: that of indifference, or the middle where only differences count."""
     match objective["name"]:
-        case "relativistic" | "wasserstein":
+        case "relativistic" | "relativistic_average" | "wasserstein":
             return (real.mean() + fake.mean()) / 2
         case "least_squares":
             return real.new_tensor((float(objective.get("a", 0)) + float(objective.get("b", 1))) / 2)
+        case "margin":  # of the energy m / 2: -log sigmoid(x) = m / 2
+            half = torch.tensor(math.exp(-float(objective.get("margin", 1)) / 2), dtype=real.dtype)
+            return torch.logit(half)
     return real.new_zeros(())
 
 
 def generator_loss(objective: Mapping[str, Any], fake: Tensor, real: Tensor | None) -> Tensor:
     """Return what G minimises."""
     match objective["name"]:
-        case "non_saturating":  # G maximises E log D(G(z))
+        case "non_saturating" | "margin":  # G maximises E log D(G(z)), which is to minimise the energy
             return -torch.sigmoid(fake).log().mean()
         case "minimax":  # G minimises E log(1 - D(G(z)))
             return torch.sigmoid(-fake).log().mean()
@@ -344,6 +352,9 @@ def generator_loss(objective: Mapping[str, Any], fake: Tensor, real: Tensor | No
         case "relativistic":
             assert real is not None
             return torch.log1p(torch.exp(-(fake - real))).mean()
+        case "relativistic_average":
+            assert real is not None
+            return cross_entropy(fake - real.mean(), 1) + cross_entropy(real - fake.mean(), 0)
     raise AssertionError(objective)
 
 
@@ -473,7 +484,7 @@ class Training:
         self.joined: bool = train.get("real_fake_batches", "separate") == "joined"
         self.reuse_fakes: bool = train.get("reuse_fakes", False)
         self.augmentation: Mapping[str, Any] | None = recipe.get("augmentation")
-        self.relativistic = self.objective["name"] == "relativistic"
+        self.relativistic = self.objective["name"].startswith("relativistic")
         self.fresh_reals = self.relativistic and train.get("generator_reals", "fresh") == "fresh"
 
     @property

@@ -283,7 +283,9 @@ OBJECTIVES: dict[str, Table] = {
     "least_squares": {"name": "least_squares"},
     "wasserstein": {"name": "wasserstein"},
     "hinge": {"name": "hinge"},
+    "margin": {"name": "margin", "margin": 0.8},
     "relativistic": {"name": "relativistic"},
+    "relativistic_average": {"name": "relativistic_average"},
 }
 
 ORDERS: dict[str, Table] = {

@@ -153,7 +153,7 @@ def test_a_tick_tells_all_that_it_promises(tmp_path: Path) -> None:
 
 
 def test_progress_is_told_between_ticks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "_PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr("ganzoo.training.clock._PROGRESS_SECONDS", 0.0)
     heard: list[Event] = []
     train(table(), tmp_path / "run", reporters=[heard.append])
     progress = [event for event in heard if isinstance(event, Progress)]
@@ -357,6 +357,8 @@ def cut(path: Path) -> dict[str, Any]:
         for key in ("widths", "hidden"):
             if key in narrow[network]:
                 narrow[network][key] = [max(width // 64, 2) for width in narrow[network][key]]
+        if "cardinality" in narrow[network]:
+            narrow[network]["cardinality"] = 2
     narrow["train"] |= {"batch_size": 2, "precision": "fp32"}
     return narrow
 

@@ -20,8 +20,8 @@ _EPSILON = 1e-5  # ONNX's default
 
 
 @dataclass(frozen=True)
-class _Affine:
-    """y = gain · x + offset; both broadcast against x's shape without the batch, in float64."""
+class Affine:
+    """A map of each channel: y = gain · x + offset; both broadcast against x's shape without the batch, in float64."""
 
     gain: Array
     offset: Array
@@ -32,14 +32,15 @@ def fold_batch_norms(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Folded are BatchNormalization and Mul, Div, Add and Sub with a constant, where they follow Conv, ConvTranspose, Gemm
     or MatMul, also behind Reshape, Unsqueeze, Squeeze or Flatten: a norm per channel of a projection, or one per unit.
-    What cannot be folded, because something else reads the layer's output too, stays as it is: `batch_norms` tells.
+    What cannot be folded, because something else reads the layer's output too, stays as it is: `batch_norms` tells, and
+    `fold_shared_batch_norms` goes on.
 
     Args:
         model: float32, its batch norms in inference mode.
     """
     graph = Graph(model)
     for node in list(graph.nodes):
-        affine = _affine_of(graph, node)
+        affine = affine_of(graph, node)
         if affine is not None and _fold(graph, node, affine):
             graph.remove(node)
     merge_reshapes(graph)
@@ -51,7 +52,8 @@ def batch_norms(model: onnx.ModelProto) -> list[str]:
     return [node.name or node.output[0] for node in model.graph.node if node.op_type == "BatchNormalization"]
 
 
-def _affine_of(graph: Graph, node: onnx.NodeProto) -> _Affine | None:
+def affine_of(graph: Graph, node: onnx.NodeProto) -> Affine | None:
+    """Return the gain and offset that a node is, or None for any other node."""
     if node.op_type == "BatchNormalization":
         return _batch_norm(graph, node)
     if node.op_type not in ("Mul", "Div", "Add", "Sub") or len(node.input) != 2:
@@ -70,11 +72,11 @@ def _affine_of(graph: Graph, node: onnx.NodeProto) -> _Affine | None:
     if node.op_type == "Div" and not value.all():
         return None
     if node.op_type in ("Mul", "Div"):
-        return _Affine(value if node.op_type == "Mul" else one / value, np.asarray(zero))
-    return _Affine(np.asarray(one), value if node.op_type == "Add" else -value)
+        return Affine(value if node.op_type == "Mul" else one / value, np.asarray(zero))
+    return Affine(np.asarray(one), value if node.op_type == "Add" else -value)
 
 
-def _batch_norm(graph: Graph, node: onnx.NodeProto) -> _Affine | None:
+def _batch_norm(graph: Graph, node: onnx.NodeProto) -> Affine | None:
     values = [graph.constant(name) for name in node.input[1:5]]
     shape = graph.shape(node.input[0])
     if attribute(node, "training_mode", 0) or len(node.output) > 1 or shape is None:
@@ -84,10 +86,10 @@ def _batch_norm(graph: Graph, node: onnx.NodeProto) -> _Affine | None:
     gain, offset, mean, variance = (np.asarray(value, dtype=np.float64) for value in values)
     gain = gain / np.sqrt(variance + float(attribute(node, "epsilon", _EPSILON)))
     sides = (-1, *(1,) * (len(shape) - 2))
-    return _Affine(gain.reshape(sides), (offset - mean * gain).reshape(sides))
+    return Affine(gain.reshape(sides), (offset - mean * gain).reshape(sides))
 
 
-def _fold(graph: Graph, node: onnx.NodeProto, affine: _Affine) -> bool:
+def _fold(graph: Graph, node: onnx.NodeProto, affine: Affine) -> bool:
     """Fold into the linear layer that `node` follows; return whether it could be done."""
     name = node.input[0]
     shape = graph.shape(name)
@@ -103,13 +105,14 @@ def _fold(graph: Graph, node: onnx.NodeProto, affine: _Affine) -> bool:
     else:
         sides = tuple(int(side or 0) for side in shape[1:])
     if source.op_type in ("Conv", "ConvTranspose"):
-        return _into_convolution(graph, source, affine, sides)
+        return into_convolution(graph, source, affine, sides)
     if source.op_type in ("Gemm", "MatMul"):
-        return _into_dense(graph, source, affine, sides)
+        return into_dense(graph, source, affine, sides)
     return False
 
 
-def _into_dense(graph: Graph, node: onnx.NodeProto, affine: _Affine, sides: tuple[int, ...] | None) -> bool:
+def into_dense(graph: Graph, node: onnx.NodeProto, affine: Affine, sides: tuple[int, ...] | None) -> bool:
+    """Fold into a Gemm or MatMul whose output becomes images of these sides; return whether it could be done."""
     weight = graph.constant(node.input[1])
     inputs = graph.shape(node.input[0])
     if weight is None or weight.dtype != np.float32 or weight.ndim != 2:
@@ -147,7 +150,8 @@ def _into_dense(graph: Graph, node: onnx.NodeProto, affine: _Affine, sides: tupl
     return True
 
 
-def _into_convolution(graph: Graph, node: onnx.NodeProto, affine: _Affine, sides: tuple[int, ...] | None) -> bool:
+def into_convolution(graph: Graph, node: onnx.NodeProto, affine: Affine, sides: tuple[int, ...] | None) -> bool:
+    """Fold into a convolution, transposed or not, whose output has these sides; return whether it could be done."""
     weight = graph.constant(node.input[1])
     if weight is None or weight.dtype != np.float32:
         return False
