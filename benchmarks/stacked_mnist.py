@@ -109,9 +109,7 @@ def main() -> None:
     parser.add_argument("recipes", nargs="+", help="names or TOML files of 28×28 recipes")
     parser.add_argument("--kimg", type=float, default=64.0, help="length of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings; one run for each")
-    parser.add_argument(
-        "--data", default="stackedmnist", help="stackedmnist, or stackedmnist:PATH"
-    )
+    parser.add_argument("--data", default="stackedmnist", help="stackedmnist, or stackedmnist:PATH")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="changes for all recipes")
     parser.add_argument("--out", type=Path, default=Path("stacked-mnist"), help="folder of runs and results")
     asked = parser.parse_args()

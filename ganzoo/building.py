@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ganzoo.augmentation.contract import Augmentation
     from ganzoo.objectives.contract import Objective, Penalty
-    from ganzoo.objectives.regularizers.contract import Surroundings
+    from ganzoo.objectives.regularizers.contract import Regularizer, Surroundings
 
 
 def load_recipe(
@@ -87,7 +87,7 @@ def build_augmentation(recipe: Recipe) -> Augmentation | None:
     return augmentation
 
 
-def build_regularizers(recipe: Recipe) -> tuple[nn.ModuleList, tuple[str, ...]]:
+def build_regularizers(recipe: Recipe) -> tuple[list[Regularizer], tuple[str, ...]]:
     """Return the recipe's regularizers, in its order, and the names of the discriminator's features that they look at.
 
     Their heads are freshly initialised from torch's current random state.
@@ -96,9 +96,7 @@ def build_regularizers(recipe: Recipe) -> tuple[nn.ModuleList, tuple[str, ...]]:
         RecipeError: one cannot be built with these settings or beside these networks; the reason is its own.
         PluginError: the discriminator's features cannot be recorded.
     """
-    from torch import nn
-
-    parts = [
+    parts: list[Regularizer] = [
         _call(registry.regularizers, section, f"regularizer.{index}", recipe)
         for index, section in enumerate(recipe.regularizer)
     ]
@@ -109,7 +107,7 @@ def build_regularizers(recipe: Recipe) -> tuple[nn.ModuleList, tuple[str, ...]]:
             part.prepare(surroundings)
         except ValueError as error:
             raise RecipeError(f"{recipe.name}: regularizer.{index}: {str(error).rstrip('.')}.") from error
-    return nn.ModuleList(parts), tuple(features)
+    return parts, tuple(features)
 
 
 def _surroundings(recipe: Recipe, features: Mapping[str, tuple[int, ...]]) -> Surroundings:
@@ -139,7 +137,7 @@ def _feature_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
 
     data = recipe.data
     with shapes_only(), torch.no_grad():
-        discriminator = build_discriminator(recipe).eval()
+        discriminator: Any = build_discriminator(recipe).eval()
         image = torch.zeros(2, data.channels, data.image_size, data.image_size)
         label = torch.zeros(2, dtype=torch.int64) if data.labelled else None
         features = discriminator.features(image) if label is None else discriminator.features(image, label)
@@ -214,7 +212,9 @@ def check(recipe: Recipe, where: str) -> None:
     other_norm = 'Set discriminator.norm = "none" or "spectral".' if options.get("norm") == "batch" else None
     with shapes_only():
         regularizers, _ = build_regularizers(recipe)
-    parts = [*((f"penalty.{index}", one) for index, one in enumerate(build_penalties(recipe)))]
+    parts: list[tuple[str, Penalty | Regularizer]] = [
+        (f"penalty.{index}", one) for index, one in enumerate(build_penalties(recipe))
+    ]
     parts += [(f"regularizer.{index}", one) for index, one in enumerate(regularizers)]
     for place, part in parts:
         if part.needs_per_sample and not per_sample:
@@ -237,7 +237,7 @@ def check(recipe: Recipe, where: str) -> None:
         _check_augmentation(recipe, objective, where)
 
 
-def _check_regularizers(recipe: Recipe, regularizers: Iterable[Any], where: str) -> None:
+def _check_regularizers(recipe: Recipe, regularizers: Iterable[Regularizer], where: str) -> None:
     options = recipe.discriminator.options
     for index, (section, regularizer) in enumerate(zip(recipe.regularizer, regularizers, strict=True)):
         place = f"{where}: regularizer.{index} ({section.name!r})"

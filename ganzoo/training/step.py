@@ -70,8 +70,9 @@ class Step:
         self.device, self.dtype, self.world = first.device, first.dtype, world
         self.objective = build_objective(recipe)
         self.penalties = build_penalties(recipe)
-        self.regularizers, features = build_regularizers(recipe)
-        self.regularizers.to(device=self.device, dtype=self.dtype)
+        parts, features = build_regularizers(recipe)
+        self._regularizers = parts
+        self.regularizers = nn.ModuleList(parts).to(device=self.device, dtype=self.dtype)  # for their state
         self.augmentation = build_augmentation(recipe)
         self.probability: ProbabilityControl | None = None
         if recipe.augmentation is not None:
@@ -98,8 +99,8 @@ class Step:
         self._ema_weight = torch.ones((), device=self.device, dtype=self.dtype)
         self._penalty_weights = torch.zeros(len(self.penalties), device=self.device, dtype=self.dtype)
         self._penalty_names = _distinct([penalty.name for penalty in self.penalties])
-        self._regularizer_weights = torch.ones(len(self.regularizers), device=self.device, dtype=self.dtype)
-        self._regularizer_names = _distinct([str(regularizer.name) for regularizer in self.regularizers])
+        self._regularizer_weights = torch.ones(len(parts), device=self.device, dtype=self.dtype)
+        self._regularizer_names = _distinct([regularizer.name for regularizer in parts])
         self._kimg = 0.0
         self.first_bad_step = torch.full((), -1, device=self.device, dtype=torch.int64)
         self._first_bad_name = torch.full((), -1, device=self.device, dtype=torch.int64)
@@ -309,7 +310,7 @@ class Step:
         self, number: int, batch: Batch, fake: torch.Tensor, of_fake: Judgement, real_logits: torch.Tensor | None
     ) -> torch.Tensor:
         fake_logits = of_fake.logits
-        for regularizer in self.regularizers:
+        for regularizer in self._regularizers:
             kept = regularizer.keep(fake_logits.detach(), self._kimg)
             if kept is not None:
                 fake_logits = fake_logits[kept]
@@ -339,7 +340,7 @@ class Step:
     def _regularization(self, number: int, network: str, view: DiscriminatorView | GeneratorView) -> torch.Tensor:
         """Return what the regularizers add to a network's loss, 0-d."""
         added = torch.zeros((), device=self.device, dtype=self.dtype)
-        for index, regularizer in enumerate(self.regularizers):
+        for index, regularizer in enumerate(self._regularizers):
             if isinstance(view, DiscriminatorView):
                 value = regularizer.discriminator_loss(view)
             else:
@@ -362,7 +363,7 @@ class Step:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if network == "discriminator":
-            for regularizer in self.regularizers:
+            for regularizer in self._regularizers:
                 regularizer.after_discriminator(self.discriminator)
 
     @torch.no_grad()
