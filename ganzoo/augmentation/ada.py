@@ -86,21 +86,21 @@ class ADA(Augmentation):
     are made pixel by pixel here, where the authors' go through the resampling, too.
 
     Args:
-        xflip: the change's probability as a share of the augmentation's; likewise all others.
-        rot90: see above; needs square images.
-        xint: see above.
-        scale: see above.
-        rotate: see above.
-        aniso: see above.
-        xfrac: see above.
-        brightness: see above.
-        contrast: see above.
-        lumaflip: see above.
-        hue: see above.
-        saturation: see above.
-        filter: see above.
-        noise: see above.
-        cutout: see above.
+        xflip: the change's probability as a share of the augmentation's, from 0 to 1; so are all that follow.
+        rot90: needs square images.
+        xint: as the table says; likewise the others.
+        scale: enlarging.
+        rotate: turning by any angle.
+        aniso: stretching.
+        xfrac: moving by fractions of pixels.
+        brightness: of all channels.
+        contrast: about 0, the middle grey.
+        lumaflip: inverting brightness.
+        hue: turning colours.
+        saturation: stretching colours.
+        filter: amplifying frequency bands.
+        noise: of each value.
+        cutout: of a square.
     """
 
     def __init__(

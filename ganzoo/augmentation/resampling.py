@@ -31,16 +31,17 @@ from ganzoo.augmentation.geometry import Affine
 from ganzoo.augmentation.uniforms import full_precision
 from ganzoo.augmentation.wavelets import FIRST, ORIGIN, downsampling, fine_count, fine_period, upsampling
 
-_PART_BYTES = 1 << 21  # of fine images worked on at once by a processor: they should stay in its cache
 Places = tuple[Tensor, Tensor]
+"""Columns and rows."""
 
+_PART_BYTES = 1 << 21  # of fine images worked on at once by a processor: they should stay in its cache
 _BILINEAR, _ZEROS = 0, 0  # grid_sampler_2d's names of interpolation and padding
 
 
 def resample(image: Tensor, affine: Affine) -> Tensor:
     """Return images changed by affine maps; linear in the image, with derivatives of every order.
 
-    The identity, and shifts by whole pixels away from the border, give the pixels themselves (to rounding).
+    The identity and shifts by whole pixels give the pixels themselves, reflected ones at the border (to rounding).
 
     Args:
         image: (batch, channels, H, W), both sides at least 2, float32 or float64.

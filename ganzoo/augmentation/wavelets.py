@@ -148,6 +148,6 @@ def _reflected(taps: Iterable[tuple[int, int, float]], rows: int, size: int) -> 
 
 
 def _tensor(matrix: Array, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # The matrices are kept, so that a step captured in a CUDA graph finds them on the device.
+    # Made at the first call, for good: a step that is captured in a CUDA graph after others finds them on the device.
     with torch.inference_mode(False):
         return torch.from_numpy(matrix).to(device, dtype)

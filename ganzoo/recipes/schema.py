@@ -298,6 +298,8 @@ class Recipe(Section):
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as nested dictionaries that JSON and TOML can hold; what is None is left out."""
         plain: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
+        if not plain["regularizer"]:
+            del plain["regularizer"]
         for network in ("generator", "discriminator"):
             if not plain["optimizer"][network]:
                 del plain["optimizer"][network]
