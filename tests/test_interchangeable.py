@@ -151,7 +151,7 @@ def test_every_augmentation_lets_gradients_through_to_every_network(augmentation
 
 
 REGULARIZERS: dict[str, Options] = {
-    "auxiliary_classifier": {"data": {"num_classes": CLASSES}},
+    "auxiliary_classifier": {"data": {"num_classes": CLASSES}, "discriminator": {"conditioning": "none"}},
     "infogan": {"data": {"num_classes": CLASSES, "labels": "random"}},
     "top_k": {"weight": None},
     "weight_clipping": {"weight": None},
@@ -164,7 +164,8 @@ REGULARIZERS: dict[str, Options] = {
 def test_every_regularizer_works_beside_every_discriminator(regularizer: str, discriminator: str) -> None:
     special = REGULARIZERS.get(regularizer, {})
     recipe = table(GENERATORS[0], discriminator, objective={"name": "non_saturating"})
-    recipe["data"] |= special.get("data", {})
+    for section in ("data", "discriminator"):
+        recipe[section] |= special.get(section, {})
     weight = special.get("weight", 0.5)
     recipe["regularizer"] = [{"name": regularizer} if weight is None else {"name": regularizer, "weight": weight}]
     train_a_step(recipe)

@@ -78,7 +78,7 @@ class WithKeywords(Shade):
 
 
 class TakesNoNumbers(Shade):
-    numbers = 0  # type: ignore[assignment]
+    numbers = 0
 
 
 class Doubles(Shade):
