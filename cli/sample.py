@@ -147,7 +147,7 @@ def _world(here: Place) -> Iterator[World | None]:
         return
     import torch
 
-    from ganzoo.training.processes import join_world
+    from ganzoo.training.joining import join_world
 
     with join_world(torch.device("cpu"), here) as world:  # the images travel by the processors
         yield world
@@ -222,7 +222,7 @@ def _device(name: str, here: Place) -> str:
     """Return the device of this process: with several on a machine, each has its own GPU."""
     if here.size == 1:
         return name
-    from ganzoo.training.processes import device_here
+    from ganzoo.training.joining import device_here
 
     return str(device_here(name, here))
 

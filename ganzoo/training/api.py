@@ -21,8 +21,9 @@ from ganzoo.torchrun import Place, place
 from ganzoo.training.checkpoints import find_checkpoint
 from ganzoo.training.events import Reporter
 from ganzoo.training.following import follow, pack_of_machine, repeatable, tell_result, tell_run
+from ganzoo.training.joining import device_here, join_world
 from ganzoo.training.networks import build_networks
-from ganzoo.training.processes import World, device_here, join_world
+from ganzoo.training.processes import World
 from ganzoo.training.reporters import JsonLinesReporter, TensorBoardReporter, TextReporter
 from ganzoo.training.request import TrainingRequest, data_request, resolve
 from ganzoo.training.run import (

@@ -21,22 +21,18 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed import Store  # type: ignore[attr-defined]
 
-from ganzoo.devices import choose_device
-from ganzoo.errors import InterruptedTraining, NotFiniteError, ProcessesError, UsageError
-from ganzoo.torchrun import Place, place, under_agent
+from ganzoo.errors import ProcessesError
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others inside a step: the first one's sample grids and checkpoints take their time,
 and a machine that lost its power says nothing."""
 
 _PLACE_IN_CODE = re.compile(r"\[\S*\.(cc|cpp|h|hpp):\d+\]\s*")
-_FAILED, _LEFT = "failed", "left"
-_FAREWELL_SECONDS = 2.0
+FAILED = "failed"
+"""The name under which a process that fails says so in the store."""
 _LONGEST_PAUSE = 0.1  # seconds between two looks at the store
-_JOINED = itertools.count()  # a process may train several times under one torchrun
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ class World:
         size: how many there are.
         local_rank: number of this process on its machine.
         local_size: how many there are on this machine.
-        link: how they talk; `join_world` makes it.
+        link: how they talk; `ganzoo.training.joining` makes it.
     """
 
     rank: int = 0
@@ -99,7 +95,7 @@ class World:
         if self.size == 1:
             return tensor
         total = tensor.clone()
-        with _talking():
+        with talking():
             dist.all_reduce(total)
         return total / self.size
 
@@ -114,7 +110,7 @@ class World:
             return
         for of_kind in _by_dtype(tensors):
             flat = _flat(of_kind)
-            with _talking():
+            with talking():
                 dist.all_reduce(flat)
             _spread(flat.div_(self.size), of_kind)
 
@@ -130,7 +126,7 @@ class World:
         for of_kind in _by_dtype(tensors):
             flat = _flat(of_kind)
             least, most = flat.clone(), flat.clone()
-            with _talking():
+            with talking():
                 dist.all_reduce(flat)
                 dist.all_reduce(least, op=dist.ReduceOp.MIN)
                 dist.all_reduce(most, op=dist.ReduceOp.MAX)
@@ -150,11 +146,11 @@ class World:
         if self.link is None:
             return value
         name = self.link.next_name()
-        with _talking():
+        with talking():
             if self.is_first:
                 self.link.store.set(name, json.dumps(value))
                 return value
-            self._await([name])
+            self.wait_for([name])
             return json.loads(self.link.store.get(name))
 
     def exchange(self, value: Any) -> list[Any]:
@@ -163,9 +159,9 @@ class World:
             return [value]
         name = self.link.next_name()
         names = [f"{name}/{rank}" for rank in range(self.size)]
-        with _talking():
+        with talking():
             self.link.store.set(names[self.rank], json.dumps(value))
-            self._await(names)
+            self.wait_for(names)
             return [json.loads(self.link.store.get(one)) for one in names]
 
     def least(self, number: int) -> int:
@@ -173,7 +169,7 @@ class World:
         if self.link is None:
             return number
         tensor = torch.tensor(number, dtype=torch.int64)
-        with _talking():
+        with talking():
             dist.all_reduce(tensor, op=dist.ReduceOp.MIN, group=self.link.control)
         return int(tensor)
 
@@ -194,23 +190,23 @@ class World:
                 received[name] = torch.empty(shape, dtype=getattr(torch, dtype))
                 packed = received[name].view(-1).view(torch.uint8)
             if packed.numel():
-                with _talking():
+                with talking():
                     dist.broadcast(packed, 0, group=self.link.control)
         return tensors if self.is_first else received
 
     def send(self, tensor: torch.Tensor) -> None:
         """Send a tensor on the CPU to the first process, which takes it by `receive`."""
         assert self.link is not None
-        with _talking():
+        with talking():
             dist.send(tensor, 0, group=self.link.control)
 
     def receive(self, tensor: torch.Tensor, rank: int) -> None:
         """Fill a tensor on the CPU with what a process sent."""
         assert self.link is not None
-        with _talking():
+        with talking():
             dist.recv(tensor, rank, group=self.link.control)
 
-    def _await(self, names: Sequence[str]) -> None:
+    def wait_for(self, names: Sequence[str]) -> None:
         """Wait until the store holds all names.
 
         Raises:
@@ -219,8 +215,8 @@ class World:
         assert self.link is not None
         pause = 0.001
         while not self.link.store.check(list(names)):
-            if self.link.store.check([_FAILED]):
-                raise _lost("it failed")
+            if self.link.store.check([FAILED]):
+                raise lost("it failed")
             time.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_PAUSE)
 
@@ -256,7 +252,7 @@ class StopVote:
             return signal
         before = self.count()
         self._box.fill_(signal)
-        with _talking():
+        with talking():
             self._pending = dist.all_reduce(self._box, op=dist.ReduceOp.MAX, group=self._control, async_op=True)
         return before
 
@@ -264,147 +260,19 @@ class StopVote:
         """Return the outcome of the last vote; after the last step it must have been asked for."""
         if self._pending is None:
             return 0
-        with _talking():
+        with talking():
             self._pending.wait()
         self._pending = None
         return int(self._box)
 
 
-def device_here(name: str, here: Place | None = None) -> torch.device:
-    """Return the device that this process trains on: with several on a machine, each has a GPU of its own.
-
-    Args:
-        name: "auto", "cpu", "cuda"; "cuda:1" only where the process is alone.
-        here: its place; by default as torchrun says.
-
-    Raises:
-        UsageError: a device that is not there, one GPU for several processes, or fewer GPUs than processes.
-    """
-    here = here or place()
-    if here.size == 1 or name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return choose_device(name)
-    if name not in ("auto", "cuda"):
-        raise UsageError(f"{name} cannot be the device of {here.size} processes.", "Use --device cuda or cpu.")
-    if torch.cuda.is_available() and (count := torch.cuda.device_count()) < here.local_size:
-        raise UsageError(
-            f"{here.local_size} processes were started here, and {count} GPU{' is' if count == 1 else 's are'} here.",
-            f"Start {count}, or use --device cpu.",
-        )
-    return choose_device(f"cuda:{here.local_rank}" if torch.cuda.is_available() else "cuda")
-
-
 @contextlib.contextmanager
-def join_world(device: torch.device, here: Place | None = None) -> Iterator[World]:
-    """Join the other processes that torchrun started, and leave them at the end; alone, this does nothing.
-
-    When the block raises, the others are told. An exception that another process has told already carries
-    `told_elsewhere = True`.
-
-    Args:
-        device: of this process, from `device_here`: NCCL is used between GPUs, gloo between processors.
-        here: its place; by default as torchrun says.
-
-    Raises:
-        ProcessesError: another process could not be reached, or ended before its time.
-    """
-    here = here or place()
-    if here.size == 1:
-        yield ALONE
-        return
-    owns = not dist.is_initialized()
-    with _talking():
-        # The store outlives restarts of the processes, and so do the addresses that dead ones left in it.
-        store = PrefixStore(f"ganzoo-{here.restarts}-{next(_JOINED)}", _store(here))
-        if owns:
-            _make_groups(store, here, device)
-        control = dist.new_group(backend="gloo", timeout=TIMEOUT)
-    assert isinstance(control, dist.ProcessGroup)
-    world = World(here.rank, here.size, here.local_rank, here.local_size, Link(store, control))
-    try:
-        yield world
-        _leave(world)
-    except BaseException as error:
-        error.told_elsewhere = _told_elsewhere(world, error)  # type: ignore[attr-defined]
-        _break(device)
-        raise
-    if owns:
-        dist.destroy_process_group()
-    else:
-        dist.destroy_process_group(control)
-
-
-def _store(here: Place) -> Store:
-    store: Store = next(rendezvous("env://", here.rank, here.size, timeout=TIMEOUT))[0]
-    return store
-
-
-def _make_groups(store: Store, here: Place, device: torch.device) -> None:
-    on_gpu = device.type == "cuda"
-    if on_gpu:
-        torch.cuda.set_device(device)
-    dist.init_process_group(
-        "nccl" if on_gpu else "gloo",
-        store=PrefixStore("groups", store),
-        rank=here.rank,
-        world_size=here.size,
-        timeout=TIMEOUT,
-        device_id=device if on_gpu else None,
-    )
-
-
-def _leave(world: World) -> None:
-    """Say that all is done; the first one, which may hold the store, waits for the others."""
-    assert world.link is not None
-    with _talking():
-        world.link.store.set(f"{_LEFT}/{world.rank}", "")
-        if world.is_first:
-            world._await([f"{_LEFT}/{rank}" for rank in range(world.size)])
-
-
-def _told_elsewhere(world: World, error: BaseException) -> bool:
-    """Tell the others that this process failed; return whether one of them says why.
-
-    What all find together is told by the first; what one finds, by that one.
-    """
-    assert world.link is not None
-    store = world.link.store
-    try:
-        before = bool(store.add(_FAILED, 1) > 1)
-        store.set(f"{_LEFT}/{world.rank}", "")
-        if world.is_first and not under_agent():
-            _wait_a_moment(store, [f"{_LEFT}/{rank}" for rank in range(world.size)])
-    except RuntimeError:  # the store went with the process that held it
-        before = False
-    if isinstance(error, InterruptedTraining | NotFiniteError):
-        return not world.is_first
-    return before
-
-
-def _wait_a_moment(store: Store, names: Sequence[str]) -> None:
-    """Give the others the time to learn what this process, which holds the store, will take with it."""
-    end = time.monotonic() + _FAREWELL_SECONDS
-    while not store.check(list(names)) and time.monotonic() < end:
-        time.sleep(0.01)
-
-
-def _break(device: torch.device) -> None:
-    """Leave without waiting for processes that may be gone."""
-    if device.type == "cuda" and dist.is_initialized():
-        with contextlib.suppress(RuntimeError, AttributeError):
-            group = dist.group.WORLD
-            group._get_backend(device).abort()  # type: ignore[union-attr]
-    with contextlib.suppress(RuntimeError, ValueError, AssertionError):
-        if dist.is_initialized() and device.type != "cuda":
-            dist.destroy_process_group()
-
-
-@contextlib.contextmanager
-def _talking() -> Iterator[None]:
+def talking() -> Iterator[None]:
     """Within it, what torch says of a connection that broke is said in one line."""
     try:
         yield
     except RuntimeError as error:
-        raise _lost(_reason(error)) from error
+        raise lost(_reason(error)) from error
 
 
 def _reason(error: RuntimeError) -> str:
@@ -413,7 +281,12 @@ def _reason(error: RuntimeError) -> str:
     return said.partition(". ")[0].rstrip(".")[:200] or type(error).__name__
 
 
-def _lost(why: str) -> ProcessesError:
+def lost(why: str) -> ProcessesError:
+    """Return the error that says that another process is gone.
+
+    Args:
+        why: a few words.
+    """
     return ProcessesError(
         f"Another process of the same torchrun has died or cannot be reached ({why}).",
         "The same command goes on from the newest checkpoint; torchrun --max-restarts 3 starts it again by itself.",

@@ -19,8 +19,9 @@ from ganzoo.errors import NotFiniteError, ProcessesError, UsageError
 from ganzoo.recipes import Recipe
 from ganzoo.torchrun import Place, place
 from ganzoo.training.feeder import Feeder
+from ganzoo.training.joining import device_here, join_world
 from ganzoo.training.networks import build_networks
-from ganzoo.training.processes import ALONE, StopVote, World, device_here, join_world
+from ganzoo.training.processes import ALONE, StopVote, World
 from ganzoo.training.rounds import make_round
 from ganzoo.training.step import Step
 
