@@ -200,11 +200,13 @@ def test_the_way_of_a_fixed_order_gives_what_grid_sample_gives(monkeypatch: pyte
 def test_a_place_rounded_onto_the_end_of_the_period_is_still_in_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     period = float(resampling.fine_period(4))
     image = random_images(1, 1, int(period) + 1)
-    ends = (torch.tensor([[[period, 0.0]]], dtype=torch.float64), torch.tensor([[[0.0, period]]], dtype=torch.float64))
+    columns, rows = [[[period, 0.0, period]]], [[[0.0, period, period]]]
+    ends = torch.tensor(columns, dtype=torch.float64), torch.tensor(rows, dtype=torch.float64)
     for fixed in (False, True):
         monkeypatch.setattr(resampling, "_in_fixed_order", lambda image, fixed=fixed: fixed)
         seen = resampling._interpolate(image, ends)[0, 0, 0]
-        assert torch.allclose(seen, torch.stack((image[0, 0, 0, -1], image[0, 0, -1, 0])), atol=1e-12)
+        corners = image[0, 0, [0, -1, -1], [-1, 0, -1]]
+        assert torch.allclose(seen, corners, atol=1e-12)
 
 
 def test_autocast_does_not_blur() -> None:
