@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from ganzoo.errors import UsageError
 from ganzoo.torchrun import Place, place
 
 from . import output
 from .processes import one_voice
-from .terminal import TerminalReporter
 from .train import Device
 
 if TYPE_CHECKING:
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
     from ganzoo.image_files import Seeds
     from ganzoo.references import ModelLocation
     from ganzoo.training.processes import World
+
+    from .terminal import TerminalReporter
 
     Labels = npt.NDArray[np.int64]
 
@@ -155,9 +155,13 @@ def _world(here: Place) -> Iterator[World | None]:
 
 def _draw(request: _Request, here: Place, world: World | None, *, speaks: bool) -> dict[str, Any]:
     """Draw and write all images, and return what there is to tell."""
+    from rich.console import Console
+
     from ganzoo.drawing import draw_batches
     from ganzoo.image_files import check_grid, open_writer
     from ganzoo.sampling import open_sampler
+
+    from .terminal import TerminalReporter
 
     with TerminalReporter(None if speaks else Console(quiet=True)) as terminal:
         location = _locate(request.model, world, terminal)

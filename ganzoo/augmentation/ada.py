@@ -15,12 +15,12 @@ from pydantic import Field
 from torch import Tensor
 
 from ganzoo.augmentation.color import ColorChange, change_color
-from ganzoo.augmentation.contract import Augmentation
+from ganzoo.augmentation.contract import Augmentation, check_inputs
 from ganzoo.augmentation.corruption import add_noise, amplify_bands, balanced_gains, cut_square
 from ganzoo.augmentation.flip import mirror
 from ganzoo.augmentation.geometry import Affine, turn
 from ganzoo.augmentation.resampling import resample
-from ganzoo.augmentation.uniforms import Uniforms, check_inputs, full_precision, touch
+from ganzoo.augmentation.uniforms import Uniforms, full_precision, touch
 from ganzoo.augmentation.wavelets import BANDS
 from ganzoo.objectives.contract import upcast
 

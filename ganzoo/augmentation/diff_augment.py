@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ganzoo.augmentation.contract import Augmentation
+from ganzoo.augmentation.contract import Augmentation, check_inputs
 from ganzoo.augmentation.flip import mirror
-from ganzoo.augmentation.uniforms import Uniforms, check_inputs, touch
+from ganzoo.augmentation.uniforms import Uniforms, touch
 from ganzoo.objectives.contract import upcast
 
 Change = Literal["color", "translation", "cutout", "flip"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ganzoo.augmentation.contract import Augmentation
-from ganzoo.augmentation.uniforms import Uniforms, check_inputs
+from ganzoo.augmentation.contract import Augmentation, check_inputs
+from ganzoo.augmentation.uniforms import Uniforms
 
 
 class Flip(Augmentation):

@@ -10,27 +10,6 @@ import torch
 from torch import Tensor
 
 
-def check_inputs(image: Tensor, numbers: Tensor, count: int) -> None:
-    """Refuse images and random numbers of other shapes than the contract's.
-
-    Args:
-        image: should be (batch, channels, H, W), of floating point.
-        numbers: should be (batch, count).
-        count: random numbers an image.
-
-    Raises:
-        ValueError: they are not.
-    """
-    if image.ndim != 4 or not image.is_floating_point():
-        raise ValueError(
-            f"images are (batch, channels, H, W) in floating point, not {tuple(image.shape)} {image.dtype}"
-        )
-    if numbers.shape != (len(image), count):
-        raise ValueError(
-            f"{len(image)} images take random numbers of the shape {(len(image), count)}, not {tuple(numbers.shape)}"
-        )
-
-
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Return the context in which autocast does nothing."""
     if not torch.amp.is_autocast_available(device.type):

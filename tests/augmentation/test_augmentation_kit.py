@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ganzoo import registry
-from ganzoo.augmentation.contract import Augmentation
-from ganzoo.augmentation.uniforms import check_inputs
+from ganzoo.augmentation.contract import Augmentation, check_inputs
 from ganzoo.errors import PluginError
 from ganzoo.testing import AUGMENTATION_PROMISES, check_augmentation
 
