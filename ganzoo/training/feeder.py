@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +43,24 @@ class Batch:
     z: torch.Tensor
     reals: Draws
     latents: Draws
+
+    def parts(self, count: int) -> Iterator[Batch]:
+        """Yield the batch in equal parts, each with the random numbers of its own samples."""
+        if count == 1:
+            yield self
+            return
+        size = len(self.z) // count
+        shown = 0 if self.real is None else len(self.real) // count
+        labels = torch.split(self.label, size) if self.label is not None else [None] * count
+        for index in range(count):
+            part = slice(index * size, (index + 1) * size)
+            yield Batch(
+                real=self.real[index * shown : (index + 1) * shown] if self.real is not None else None,
+                label=labels[index],
+                z=self.z[part],
+                reals=replace(self.reals, numbers=self.reals.numbers[part]),
+                latents=replace(self.latents, numbers=self.latents.numbers[part]),
+            )
 
 
 def normalise(images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

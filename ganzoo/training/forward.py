@@ -134,3 +134,16 @@ def _recorded(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, to
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Within it, no gradient is kept for the network's parameters."""
+    was = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    for parameter, _ in was:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, needed in was:
+            parameter.requires_grad_(needed)

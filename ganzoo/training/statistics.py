@@ -38,3 +38,11 @@ class Statistics:
     def state(self) -> dict[str, torch.Tensor]:
         """Return what a checkpoint must hold."""
         return {"sums": self._sums}
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Return the names with repeated ones numbered."""
+    return [
+        name if names.count(name) == 1 else f"{name}_{names[: index + 1].count(name)}"
+        for index, name in enumerate(names)
+    ]

@@ -8,9 +8,8 @@ In several processes each computes the gradients of its share of every batch; th
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,11 +25,11 @@ from ganzoo.randomness import Stream, words
 from ganzoo.recipes import Recipe, value_at
 from ganzoo.training.ema import EMA, ema_weight
 from ganzoo.training.feeder import Batch
-from ganzoo.training.forward import Forward, Judgement
+from ganzoo.training.forward import Forward, Judgement, frozen
 from ganzoo.training.optimizers import make_optimizer, schedule_optimizer
 from ganzoo.training.processes import ALONE, World
 from ganzoo.training.rounds import Round, make_round
-from ganzoo.training.statistics import Statistics
+from ganzoo.training.statistics import Statistics, distinct
 
 # In a joined batch, keeps the fakes' dropout masks apart from those of real images of the same number.
 _FAKES_BEHIND_REALS = 1 << 62
@@ -98,9 +97,9 @@ class Step:
         self.ema = EMA(generator) if recipe.ema.enabled else None
         self._ema_weight = torch.ones((), device=self.device, dtype=self.dtype)
         self._penalty_weights = torch.zeros(len(self.penalties), device=self.device, dtype=self.dtype)
-        self._penalty_names = _distinct([penalty.name for penalty in self.penalties])
+        self._penalty_names = distinct([penalty.name for penalty in self.penalties])
         self._regularizer_weights = torch.ones(len(parts), device=self.device, dtype=self.dtype)
-        self._regularizer_names = _distinct([regularizer.name for regularizer in parts])
+        self._regularizer_names = distinct([regularizer.name for regularizer in parts])
         self._kimg = 0.0
         self.first_bad_step = torch.full((), -1, device=self.device, dtype=torch.int64)
         self._first_bad_name = torch.full((), -1, device=self.device, dtype=torch.int64)
@@ -190,7 +189,7 @@ class Step:
         """Update D; return the fakes with their graph, and their batch, where G's update goes back through them."""
         train = self.recipe.train
         kept = None
-        for micro in _split(batch, train.accumulate):
+        for micro in batch.parts(train.accumulate):
             with torch.set_grad_enabled(train.reuse_fakes):
                 fake = self._forward.generate(micro.z, micro.label, micro.latents)
             shown = self._show(number, micro, fake.detach())
@@ -202,10 +201,10 @@ class Step:
 
     def _update_generator(self, number: int, batch: Batch, kept: tuple[torch.Tensor, Batch] | None) -> None:
         train, forward = self.recipe.train, self._forward
-        for micro in _split(batch, train.accumulate):
+        for micro in batch.parts(train.accumulate):
             # Fakes of D's update keep the z and labels that they were made of: this part's own are those of others.
             fake, made = kept or (forward.generate(micro.z, micro.label, micro.latents), micro)
-            with _frozen(self.discriminator), _frozen(self.regularizers):
+            with frozen(self.discriminator), frozen(self.regularizers):
                 seen = forward.augment(fake, made.latents, Stream.AUGMENTATION_GENERATOR)
                 of_fake = forward.judge(seen, made.label, made.latents, Stream.DROPOUT_GENERATOR_PHASE, record=True)
                 real_logits = None
@@ -220,7 +219,7 @@ class Step:
     def _update_both(self, number: int, batch: Batch) -> None:
         """Update both networks from one forward pass of each."""
         accumulate = self.recipe.train.accumulate
-        for micro in _split(batch, accumulate):
+        for micro in batch.parts(accumulate):
             fake = self._forward.generate(micro.z, micro.label, micro.latents)
             shown = self._show(number, micro, fake)
             loss = self._discriminator_loss(number, micro, shown)
@@ -401,44 +400,3 @@ class Step:
             self.probability.schedule(kimg)
         if self.ema is not None:
             self._ema_weight.fill_(ema_weight(self.recipe.ema, kimg, self.images))
-
-
-def _split(batch: Batch, parts: int) -> Iterator[Batch]:
-    """Yield a batch in equal parts, each with the random numbers of its own samples."""
-    if parts == 1:
-        yield batch
-        return
-    size = len(batch.z) // parts
-    shown = 0 if batch.real is None else len(batch.real) // parts
-    labels = torch.split(batch.label, size) if batch.label is not None else [None] * parts
-    for index in range(parts):
-        of_reals = batch.reals.numbers[index * size : (index + 1) * size]
-        of_latents = batch.latents.numbers[index * size : (index + 1) * size]
-        yield Batch(
-            real=batch.real[index * shown : (index + 1) * shown] if batch.real is not None else None,
-            label=labels[index],
-            z=batch.z[index * size : (index + 1) * size],
-            reals=replace(batch.reals, numbers=of_reals),
-            latents=replace(batch.latents, numbers=of_latents),
-        )
-
-
-@contextlib.contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """Within it, no gradient is kept for the network's parameters."""
-    was = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    for parameter, _ in was:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter, needed in was:
-            parameter.requires_grad_(needed)
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Return the names with repeated ones numbered."""
-    return [
-        name if names.count(name) == 1 else f"{name}_{names[: index + 1].count(name)}"
-        for index, name in enumerate(names)
-    ]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ganzoo.data.images import ENCODED_LIMIT
-from ganzoo.data.sources.base import Sample, SkippedImage, Source
+from ganzoo.data.sources.base import Sample, Source
 from ganzoo.data.sources.folder import FolderSource
 from ganzoo.data.sources.labelling import METADATA_FILES, Labels, labels_told, read_metadata
 from ganzoo.files import sha256_of
@@ -49,49 +48,6 @@ def read_labels(root: Path, paths: Sequence[str], files: Sequence[str]) -> Label
         with (root / name).open("rb") as file:
             told.append(read_metadata(name, file))
     return labels_told(paths, told)
-
-
-class FilesSource(Source):
-    """Named image files.
-
-    Args:
-        root: the folder that the paths are relative to.
-        paths: of the files, `/`-separated.
-        labels: names of the classes and the number of each image's, or None.
-        description: a few words.
-        fingerprint: a text that changes when the files change.
-    """
-
-    parallel = True
-
-    def __init__(
-        self, root: Path, paths: Sequence[str], labels: Labels | None, *, description: str, fingerprint: str
-    ) -> None:
-        self._root, self._paths = root, paths
-        self.description = description
-        self._fingerprint = fingerprint
-        if labels is not None:
-            self.classes, self.labels = labels
-            self.labelled = True
-
-    def fingerprint(self) -> str:
-        """Return what was given."""
-        return self._fingerprint
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def name(self, index: int) -> str:
-        """Return the file's path."""
-        return self._paths[index]
-
-    def read(self, index: int) -> Sample:
-        """Return the file's bytes and its class."""
-        with (self._root / self._paths[index]).open("rb") as file:
-            data = file.read(ENCODED_LIMIT + 1)
-        if len(data) > ENCODED_LIMIT:
-            raise SkippedImage(f"file of over {ENCODED_LIMIT >> 20} MiB")
-        return Sample(data, None if self.labels is None else int(self.labels[index]))
 
 
 class JoinedSource(Source):

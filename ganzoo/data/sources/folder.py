@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,56 @@ from ganzoo.data.sources.base import Sample, SkippedImage, Source, class_labels,
 from ganzoo.errors import DataError
 
 
-class FolderSource(Source):
+class FilesSource(Source):
+    """Named image files.
+
+    Args:
+        root: the folder that the paths are relative to.
+        paths: of the files, `/`-separated.
+        labels: names of the classes and the number of each image's, or None.
+        description: a few words.
+        fingerprint: a text that changes when the files change.
+    """
+
+    parallel = True
+
+    def __init__(
+        self,
+        root: Path,
+        paths: Sequence[str],
+        labels: tuple[tuple[str, ...], npt.NDArray[np.int64]] | None,
+        *,
+        description: str,
+        fingerprint: str,
+    ) -> None:
+        self.root, self._paths = root, paths
+        self.description = description
+        self._fingerprint = fingerprint
+        if labels is not None:
+            self.classes, self.labels = labels
+            self.labelled = True
+
+    def fingerprint(self) -> str:
+        """Return what was given."""
+        return self._fingerprint
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def name(self, index: int) -> str:
+        """Return the file's path."""
+        return self._paths[index]
+
+    def read(self, index: int) -> Sample:
+        """Return the file's bytes and its class."""
+        with (self.root / self._paths[index]).open("rb") as file:
+            data = file.read(ENCODED_LIMIT + 1)
+        if len(data) > ENCODED_LIMIT:
+            raise SkippedImage(f"file of over {ENCODED_LIMIT >> 20} MiB")
+        return Sample(data, None if self.labels is None else int(self.labels[index]))
+
+
+class FolderSource(FilesSource):
     """The image files below a folder, in natural order of their paths.
 
     Classes are the first folders that the paths do not all share, where every image lies in one. Hidden files and
@@ -27,22 +77,17 @@ class FolderSource(Source):
         DataError: it holds no images.
     """
 
-    parallel = True
-
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self.description = f"folder {root.resolve().name!r}"
+        description = f"folder {root.resolve().name!r}"
         rejected: list[tuple[str, str]] = []
         self.rejected = rejected
         found = list(_scan(root, rejected))
         if not found:
-            raise DataError(f"The {self.description} holds no images.", first_reason(rejected))
+            raise DataError(f"The {description} holds no images.", first_reason(rejected))
         found.sort(key=lambda one: natural_order(one[0]))
-        self._paths = [path for path, _, _ in found]
-        self._fingerprint = "folder " + digest_of(f"{path}\0{size}\0{time}" for path, size, time in found)
-        if (labels := class_labels(self._paths)) is not None:
-            self.classes, self.labels = labels
-            self.labelled = True
+        paths = [path for path, _, _ in found]
+        fingerprint = "folder " + digest_of(f"{path}\0{size}\0{time}" for path, size, time in found)
+        super().__init__(root, paths, class_labels(paths), description=description, fingerprint=fingerprint)
 
     def label(self, classes: tuple[str, ...], labels: npt.NDArray[np.int64], *, told_by: str) -> None:
         """Take other labels than those of the folders.
@@ -54,25 +99,6 @@ class FolderSource(Source):
         """
         self.classes, self.labels, self.labelled = classes, labels, True
         self._fingerprint += f" labelled {told_by}"
-
-    def fingerprint(self) -> str:
-        """Return a hash of the relative paths, sizes and times of change."""
-        return self._fingerprint
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def name(self, index: int) -> str:
-        """Return the path relative to the folder."""
-        return self._paths[index]
-
-    def read(self, index: int) -> Sample:
-        """Return the file's bytes and its class."""
-        with (self.root / self._paths[index]).open("rb") as file:
-            data = file.read(ENCODED_LIMIT + 1)
-        if len(data) > ENCODED_LIMIT:
-            raise SkippedImage(f"file of over {ENCODED_LIMIT >> 20} MiB")
-        return Sample(data, None if self.labels is None else int(self.labels[index]))
 
 
 def _scan(root: Path, rejected: list[tuple[str, str]]) -> list[tuple[str, int, int]]:
