@@ -1,4 +1,4 @@
-"""Sources of what others have found: named image files with their labels, and several sources as one."""
+"""Sources of what others have found: a folder whose labels a file tells, and several sources as one."""
 
 from __future__ import annotations
 

@@ -89,7 +89,8 @@ def _open(root: Path, selection: Selection, repo: str, listing: _Listing) -> Sou
         from ganzoo.data.sources.webdataset import WebDatasetSource
 
         return WebDatasetSource(paths, description=description, fingerprint=fingerprint)
-    from ganzoo.data.sources.collected import FilesSource, JoinedSource, read_labels
+    from ganzoo.data.sources.collected import JoinedSource, read_labels
+    from ganzoo.data.sources.folder import FilesSource
 
     if selection.kind == "zip":
         from ganzoo.data.sources.zipped import ZipSource
