@@ -81,6 +81,7 @@ def test_after_a_plain_install_pretrained_models_load_without_a_network(plain: E
             "dcgan-digits": (2, 1, 16, 16),
             "dcgan-mnist": (2, 1, 28, 28),
             "dcgan-mnist-cond": (2, 1, 28, 28),
+            "dcgan-rooms": (2, 3, 64, 64),
         }
     )
 
