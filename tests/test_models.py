@@ -467,18 +467,18 @@ def test_truncation_scales_z_and_one_is_none(model: Model) -> None:
 def test_an_image_is_its_seeds_own_with_every_recipes_generator(name: str) -> None:
     """Narrow networks in the recipe's form and size: in batches of any size, and in half precision nearly so."""
     drawn = narrow(name)
+    # Sums of a residual net's random branches are some times larger than what tanh sees of a trained one's.
+    more = 4 if drawn.config.recipe.generator.name == "resnet" else 1
     images = drawn.sample(6, batch_size=6)
     for batch_size in (1, 4):
-        assert float((drawn.sample(6, batch_size=batch_size) - images).abs().max()) <= 1e-5
-    assert float((drawn.sample(seeds=[2**40, 4])[1] - images[4]).abs().max()) <= 1e-5
+        assert float((drawn.sample(6, batch_size=batch_size) - images).abs().max()) <= more * 1e-6
+    assert float((drawn.sample(seeds=[2**40, 4])[1] - images[4]).abs().max()) <= more * 1e-6
     assert float(images.std(0).mean()) > 1e-4  # that they differ at all
-    for dtype, bound in ((torch.bfloat16, 0.02), (torch.float16, 0.003)):
+    for dtype, bound in ((torch.bfloat16, 0.05), (torch.float16, 0.01)):
         half = dataclasses.replace(drawn, generator=copy.deepcopy(drawn.generator).to(dtype))
         coarse = half.sample(6)
         assert coarse.dtype == torch.float32
-        difference = (coarse - images).abs()  # of deep random nets single pixels may differ by tenths in bfloat16
-        assert 0.0 < float(difference.mean()) <= bound
-        assert float(difference.max()) <= 10 * bound
+        assert 0.0 < float((coarse - images).abs().max()) <= more * bound
 
 
 def narrow(name: str) -> Model:

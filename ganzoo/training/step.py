@@ -274,7 +274,7 @@ class Step:
                 value = self.penalties[index](inputs).mean()
                 self._note(number, f"penalty/{self._penalty_names[index]}", value)
                 loss = loss + self._penalty_weights[index] * value
-        return loss + self._regularization(number, "discriminator", self._discriminator_view(batch, shown))
+        return self._regularized(number, "discriminator", loss, self._discriminator_view(batch, shown))
 
     def _judge_for_penalty(self, image: torch.Tensor, batch: Batch) -> torch.Tensor:
         seen = self._forward.augment(image, batch.reals, Stream.AUGMENTATION_PENALTY)
@@ -329,16 +329,17 @@ class Step:
             kimg=self._kimg,
             mean=self.world.mean,
         )
-        return loss + self._regularization(number, "generator", view)
+        return self._regularized(number, "generator", loss, view)
 
     # ------------------------------------------------------------------------------------------ of both
 
     def _judge_further(self, image: torch.Tensor, label: torch.Tensor | None, batch: Batch) -> torch.Tensor:
         return self._forward.judge(image, label, batch.latents, Stream.DROPOUT_REGULARIZER).logits
 
-    def _regularization(self, number: int, network: str, view: DiscriminatorView | GeneratorView) -> torch.Tensor:
-        """Return what the regularizers add to a network's loss, 0-d."""
-        added = torch.zeros((), device=self.device, dtype=self.dtype)
+    def _regularized(
+        self, number: int, network: str, loss: torch.Tensor, view: DiscriminatorView | GeneratorView
+    ) -> torch.Tensor:
+        """Return a network's loss with what the regularizers add to it, 0-d."""
         for index, regularizer in enumerate(self._regularizers):
             if isinstance(view, DiscriminatorView):
                 value = regularizer.discriminator_loss(view)
@@ -346,8 +347,8 @@ class Step:
                 value = regularizer.generator_loss(view)
             if value is not None:
                 self._note(number, f"regularizer/{self._regularizer_names[index]}/{network}", value)
-                added = added + self._regularizer_weights[index] * value
-        return added
+                loss = loss + self._regularizer_weights[index] * value
+        return loss
 
     def _parameters(self, network: str) -> list[torch.Tensor]:
         return [parameter for group in self.optimizers[network].param_groups for parameter in group["params"]]
