@@ -104,7 +104,7 @@ def exported(name: str, *overrides: str) -> tuple[Recipe, onnx.ModelProto]:
             if module.affine:
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.normal_(0.0, 0.2)
-    if recipe.generator.name != "dcgan":  # sums grow: with any other statistics than their own, tanh would see thousands
+    if recipe.generator.name != "dcgan":  # sums grow: with other statistics than their own, tanh would see thousands
         for module in generator.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1.0
