@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from ganzoo.recipes import list_recipes as list_recipes
     from ganzoo.registry import register_augmentation as register_augmentation
     from ganzoo.registry import register_discriminator as register_discriminator
+    from ganzoo.registry import register_feature_extractor as register_feature_extractor
     from ganzoo.registry import register_generator as register_generator
+    from ganzoo.registry import register_metric as register_metric
     from ganzoo.registry import register_objective as register_objective
     from ganzoo.registry import register_penalty as register_penalty
     from ganzoo.registry import register_regularizer as register_regularizer
@@ -56,7 +58,9 @@ _LAZY = {
     "load_recipe": "ganzoo.building",
     "register_augmentation": "ganzoo.registry",
     "register_discriminator": "ganzoo.registry",
+    "register_feature_extractor": "ganzoo.registry",
     "register_generator": "ganzoo.registry",
+    "register_metric": "ganzoo.registry",
     "register_objective": "ganzoo.registry",
     "register_penalty": "ganzoo.registry",
     "register_regularizer": "ganzoo.registry",

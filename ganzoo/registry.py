@@ -261,6 +261,8 @@ samplers: Registry[Any] = Registry(
     group="ganzoo.samplers",
     builtin={"torch": "ganzoo.sampling:TorchSampler", "onnx": "ganzoo.export.runtime.sampler:OnnxSampler"},
 )
+feature_extractors: Registry[Any] = Registry("feature extractor", group="ganzoo.features", builtin={})
+metrics: Registry[Any] = Registry("metric", group="ganzoo.metrics", builtin={})
 recipes: Registry[Any] = Registry("recipe", group="ganzoo.recipes")
 
 register_generator = generators.decorator
@@ -270,3 +272,5 @@ register_penalty = penalties.decorator
 register_regularizer = regularizers.decorator
 register_augmentation = augmentations.decorator
 register_source = sources.decorator
+register_feature_extractor = feature_extractors.decorator
+register_metric = metrics.decorator

@@ -1,0 +1,1 @@
+"""Evaluation: numbers about generated images, each with its protocol."""

@@ -1,0 +1,1 @@
+"""The metrics of ganzoo, one file for each kind; `ganzoo.registry.metrics` holds them by name."""

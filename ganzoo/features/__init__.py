@@ -1,0 +1,1 @@
+"""Feature extractors: fixed networks whose vectors stand for images when models are judged."""
