@@ -1,4 +1,4 @@
-"""`ganzoo data`: pack images for training, and look into sources and packs."""
+"""`ganzoo data`: pack images for training, look into sources and packs, and leave out duplicates."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import output
+from .dedup import dedup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,7 @@ _CLASSES_SHOWN = 20
 
 @click.group("data")
 def group() -> None:
-    """Pack images for training, and look into packs.
+    """Pack images for training, look into packs, and leave out duplicates.
 
     Training packs what it needs by itself; packing before shows what is in the data, and how fast it goes.
 
@@ -33,6 +34,9 @@ def group() -> None:
       a path: a folder of images, a zip, parquet files (one, or a folder), WebDataset tars (one, a folder,
         shards/{000..099}.tar), an LSUN LMDB folder, MNIST's idx files, CIFAR's tar, .npy, .npz, a pack
     """
+
+
+group.add_command(dedup)
 
 
 @group.command("pack")

@@ -27,6 +27,8 @@ KINDS = (
     "regularizer",
     "augmentation",
     "source",
+    "metric",
+    "features",
 )
 _WILDCARDS = "*?["
 _PLACES = {
@@ -87,6 +89,8 @@ def command(pattern: str | None, kind: str, pretrained: bool, as_json: bool) -> 
         output.hint(
             "\nA path is a source too: a folder of images, a zip, an LSUN folder, MNIST or CIFAR files, .npy, .npz."
         )
+    if kind in ("metric", "features"):
+        output.hint(f"\nganzoo evaluate MODEL --{'metrics' if kind == 'metric' else kind} NAME measures with it.")
 
 
 def listing(kind: str) -> list[Line]:
@@ -102,6 +106,8 @@ def listing(kind: str) -> list[Line]:
         "regularizer": registry.regularizers,
         "augmentation": registry.augmentations,
         "source": registry.sources,
+        "metric": registry.metrics,
+        "features": registry.feature_extractors,
     }[kind]
     origins = {entry.name: entry.origin for entry in known.entries()}
     if kind == "recipe":

@@ -17,7 +17,18 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ganzoo.training.events import Alarm, Checkpoint, Ended, Event, Progress, Samples, Started, Tick
+from ganzoo.training.events import (
+    Alarm,
+    Checkpoint,
+    Ended,
+    Evaluated,
+    Evaluating,
+    Event,
+    Progress,
+    Samples,
+    Started,
+    Tick,
+)
 
 from . import output
 
@@ -49,6 +60,7 @@ class TerminalReporter:
         self._tick: Tick | None = None
         self._run = Path()
         self._packing = False
+        self._measured: tuple[str, float, int] = ("", 0.0, 0)  # what, since when, from where
 
     def __enter__(self) -> TerminalReporter:
         return self
@@ -94,6 +106,22 @@ class TerminalReporter:
         elif done < total and self._is_time(PLAIN_SECONDS):
             self._print(line)
 
+    def measuring(self, what: str, done: int, total: int) -> None:
+        """Show what is being measured and how far it is, at what rate, and how long it will take."""
+        now = self._clock()
+        if what != self._measured[0]:
+            self._measured = what, now, done
+            self._drawn = now - PLAIN_SECONDS + _FIRST_PLAIN_SECONDS
+        _, begun, first = self._measured
+        line = f"{what}  {done:,}/{total:,}"
+        if done > first and now > begun:
+            rate = (done - first) / (now - begun)
+            line += f"  {rate:,.{0 if rate >= 10 else 1}f}/s  {output.duration((total - done) / rate)} left"
+        if self.console.is_terminal:
+            self._draw(_with_bar(line, done, total, self.console, self._ascii))
+        elif done < total and self._is_time(PLAIN_SECONDS):
+            self._print(line)
+
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
@@ -107,6 +135,11 @@ class TerminalReporter:
                 self._show_line(event)
             case Samples():
                 self._keep(event, f"samples     {self._short(event.path)}   diversity {event.diversity:.3f}")
+            case Evaluating():
+                self._show_evaluating(event)
+            case Evaluated():
+                values = "   ".join(f"{value.name} {value.value:.4g}" for value in event.evaluation.values)
+                self._keep(event, f"evaluation  {values}   ({output.duration(event.seconds)})")
             case Checkpoint():
                 self._keep(event, f"checkpoint  {self._short(event.path)}   {output.size_of(event.bytes)}")
             case Alarm():
@@ -152,6 +185,15 @@ class TerminalReporter:
                 self._draw(_with_bar(self._line(event), event.kimg, total, self.console, self._ascii), at_once=True)
         elif self._is_time(PLAIN_SECONDS):
             self._print(self._line(event))
+
+    def _show_evaluating(self, event: Evaluating) -> None:
+        line = f"evaluating: {event.what} {event.done:,}/{event.total:,}"
+        if self.console.is_terminal:
+            if self._is_time(REDRAW_SECONDS):
+                bar = _with_bar(line, event.done, event.total, self.console, self._ascii)
+                self._draw(bar, at_once=True)
+        elif self._is_time(PLAIN_SECONDS):
+            self._print(line)
 
     def _line(self, event: Event) -> str:
         """Return the line in the longest form for which there is room."""

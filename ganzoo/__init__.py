@@ -5,6 +5,7 @@
     model = ganzoo.load_pretrained("dcgan-mnist")       # a zoo name, a folder, a file, or hf-hub:org/name
     model.sample(16, seed=0).save("digits.png")
     run = ganzoo.train("dcgan-digits")                  # a recipe by name, a file, or a Recipe
+    ganzoo.evaluate("dcgan-mnist", data="mnist")        # numbers with their protocol
     ganzoo.list_models("dcgan-*")
 
 Importing ganzoo imports neither torch nor NumPy; what is asked for is imported then (PEP 562).
@@ -28,6 +29,7 @@ if (_root / "pyproject.toml").is_file() and (_root / "zoo_configs").is_dir():
 if TYPE_CHECKING:
     from ganzoo.building import load_recipe as load_recipe
     from ganzoo.errors import GanzooError as GanzooError
+    from ganzoo.evaluation.evaluating import evaluate as evaluate
     from ganzoo.models import Model as Model
     from ganzoo.recipes import Recipe as Recipe
     from ganzoo.recipes import list_recipes as list_recipes
@@ -51,6 +53,7 @@ _LAZY = {
     "Model": "ganzoo.models",
     "Recipe": "ganzoo.recipes",
     "create_model": "ganzoo.zoo",
+    "evaluate": "ganzoo.evaluation.evaluating",
     "list_models": "ganzoo.zoo",
     "list_pretrained": "ganzoo.zoo",
     "list_recipes": "ganzoo.recipes",

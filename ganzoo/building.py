@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ganzoo import registry
 from ganzoo.errors import PluginError, RecipeError
 from ganzoo.recipes import Component, Recipe, apply_overrides, parse_recipe, read_table
+from ganzoo.recipes.evaluation import check_evaluation
 
 if TYPE_CHECKING:
     from torch import nn
@@ -184,7 +185,8 @@ def check(recipe: Recipe, where: str) -> None:
 
     Raises:
         RecipeError: networks that cannot be built at this size, penalties with a discriminator that judges batches, an
-            objective that needs a penalty and has none.
+            objective that needs a penalty and has none, an evaluation that means nothing here.
+        UnknownNameError: a metric or features that are not registered.
         PluginError: a third party's class that breaks its contract.
     """
     from ganzoo.shapes import shapes_only  # imports torch
@@ -235,6 +237,7 @@ def check(recipe: Recipe, where: str) -> None:
         )
     if recipe.augmentation is not None:
         _check_augmentation(recipe, objective, where)
+    check_evaluation(recipe, where)
 
 
 def _check_regularizers(recipe: Recipe, regularizers: Iterable[Regularizer], where: str) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from ganzoo.card_header import card_header
+from ganzoo.card_header import card_header, printable
 from ganzoo.errors import WeightsError
 from ganzoo.model_config import CARD, CONFIG, DISCRIMINATOR, GENERATOR, METRICS, SAMPLES
 
@@ -27,6 +28,9 @@ PLACEHOLDER = "PATH-OF-THIS-FOLDER"
 
 _SHOWN_CLASSES = 20
 _LINE = 200  # characters of others' text that a table shows
+_PROTOCOL = 600  # of a protocol: half of one would be worth nothing
+_DRAWN = ("modes", "coverage", "recall")  # stems of metrics that tell what a model leaves out
+_COPIED = ("memorisation",)
 
 
 class Metric(TypedDict):
@@ -52,14 +56,15 @@ def model_card(
         metrics: measured numbers of image quality, each with its protocol.
         reference: what the commands in it call the model: a zoo name, `hf-hub:org/name`, a path.
     """
+    metrics = list(metrics)
     parts = [
-        card_header(config),
+        card_header(config, metrics),
         _introduction(config.recipe),
         _usage(config.recipe, reference),
         _data(config),
         _training(config),
-        _evaluation(list(metrics), statistics),
-        _limits(config.recipe),
+        evaluation_section(metrics, statistics),
+        _limits(config.recipe, metrics),
         _files(),
     ]
     return "\n".join(parts)
@@ -169,10 +174,16 @@ def _training(config: ModelConfig) -> str:
     return "## Training\n\n" + _table(rows) + f"\nEvery setting is in `{CONFIG}`, under `recipe`.\n"
 
 
-def _evaluation(metrics: list[Metric], statistics: Mapping[str, float]) -> str:
+def evaluation_section(metrics: Sequence[Metric], statistics: Mapping[str, float]) -> str:
+    """Return the part of a card that tells what was measured, from its heading on.
+
+    Args:
+        metrics: measured numbers of image quality, each with its protocol.
+        statistics: the last ones of training, name → value.
+    """
     text = "## Evaluation\n\n"
     if metrics:
-        measured = [(_text(one["name"]), f"{one['value']:.4g}", _text(one["protocol"])) for one in metrics]
+        measured = [(_text(one["name"]), f"{one['value']:.4g}", _text(one["protocol"], _PROTOCOL)) for one in metrics]
         text += _table(measured, ("metric", "value", "protocol"))
     else:
         text += "Not evaluated: no metric of image quality was measured.\n"
@@ -182,14 +193,21 @@ def _evaluation(metrics: list[Metric], statistics: Mapping[str, float]) -> str:
     return text
 
 
-def _limits(recipe: Recipe) -> str:
+def _limits(recipe: Recipe, metrics: Sequence[Metric]) -> str:
     size = f"{recipe.data.image_size}×{recipe.data.image_size}"
-    return f"""## Limits
+    unknown = [
+        *([] if _is_measured(_DRAWN, metrics) else ["which of the kinds of images in the data it never draws"]),
+        *([] if _is_measured(_COPIED, metrics) else ["whether images are near copies of training images"]),
+        "whether it is fit for anything but research",
+    ]
+    last = unknown.pop()
+    listed = f"{', '.join(unknown)}{',' if len(unknown) > 1 else ''} and {last}" if unknown else last
+    text = f"It draws what its data hold, with their gaps and biases, at {size} and at no other size."
+    return "## Limits\n\n" + textwrap.fill(f"{text} Not examined: {listed}.", 120) + "\n"
 
-It draws what its data hold, with their gaps and biases, at {size} and at no other size. Not examined: which of the
-kinds of images in the data it never draws, whether images are near copies of training images, and whether it is fit for
-anything but research.
-"""
+
+def _is_measured(stems: Sequence[str], metrics: Sequence[Metric]) -> bool:
+    return any(one["name"].partition("-")[0] in stems for one in metrics)
 
 
 def _files() -> str:
@@ -274,9 +292,9 @@ def _table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] = ("", "")) ->
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, longest: int = _LINE) -> str:
     """Return others' text as Markdown that shows it as it is, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~&!$])", r"\\\1", _one_line(value))
+    return re.sub(r"([\\`*_{}\[\]<>|#~&!$])", r"\\\1", _one_line(value, longest))
 
 
 def _code(value: Any) -> str:
@@ -284,7 +302,6 @@ def _code(value: Any) -> str:
     return f"`{_one_line(value).replace('`', chr(39)).replace('|', '/') or ' '}`"
 
 
-def _one_line(value: Any) -> str:
-    text = " ".join(str(value).split())
-    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-    return text if len(text) <= _LINE else text[: _LINE - 1] + "…"
+def _one_line(value: Any, longest: int = _LINE) -> str:
+    text = printable(value)
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -1,15 +1,19 @@
 """The header of a model's card: a few lines of YAML by which the Hugging Face Hub files it.
 
-Written by hand rather than with a YAML package, which ganzoo does without: all that goes into it is a plain name.
+Written by hand rather than with a YAML package, which ganzoo does without: all that goes into it is a plain name, a
+number, or a text in quotes.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ganzoo.card import Metric
     from ganzoo.model_config import ModelConfig
 
 # fmt: off
@@ -34,8 +38,13 @@ _LONGEST = 100
 _YAML_WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
 
 
-def card_header(config: ModelConfig) -> str:
-    """Return the header between `---` lines: YAML, as the Hub reads it."""
+def card_header(config: ModelConfig, metrics: Iterable[Metric] = ()) -> str:
+    """Return the header between `---` lines: YAML, as the Hub reads it.
+
+    Args:
+        config: what the model is.
+        metrics: measured numbers; `model_index` says which of them the Hub is told.
+    """
     family = config.recipe.generator.name
     tags = ["gan", *([family] if _is_plain(family) and family != "gan" else []), "image-generation"]
     if config.recipe.data.num_classes:
@@ -46,7 +55,55 @@ def card_header(config: ModelConfig) -> str:
     dataset = _HUB_DATASETS.get(config.recipe.data.source)
     if dataset and config.step:  # a recipe alone has seen nothing
         lines += ["datasets:", f"- {dataset}"]
-    return "\n".join([*lines, "---", ""])
+    return "\n".join([*lines, *model_index(config, metrics), "---", ""])
+
+
+def model_index(config: ModelConfig, metrics: Iterable[Metric]) -> list[str]:
+    """Return the lines of a header that hold measured numbers (huggingface.co/docs/hub/model-cards, "model-index").
+
+    The Hub files a number under a data set. So it is told those whose protocol names the data that the model was
+    trained on; all others stand in the card's table alone.
+
+    Args:
+        config: what the model is.
+        metrics: measured numbers.
+    """
+    described = printable(config.data.get("description") or "")
+
+    def is_told(one: Metric) -> bool:
+        named = bool(described) and described in printable(one["protocol"])
+        return named and bool(printable(one["name"])) and math.isfinite(one["value"])
+
+    told = [one for one in metrics if is_told(one)]
+    if not told:
+        return []
+    lines = [
+        "model-index:",
+        f"- name: {_quoted(config.recipe.name)}",
+        "  results:",
+        "  - task:",
+        "      type: unconditional-image-generation",
+        "    dataset:",
+        f"      name: {_quoted(described)}",
+        f"      type: {_HUB_DATASETS.get(config.recipe.data.source, 'other')}",
+        "    metrics:",
+    ]
+    for one in told:
+        name = printable(one["name"])
+        lines += [
+            f"    - type: {_quoted(re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-') or 'other')}",
+            f"      name: {_quoted(name)}",
+            f"      value: {_number(one['value'])}",
+            "      args:",
+            f"        protocol: {_quoted(printable(one['protocol']))}",
+        ]
+    return lines
+
+
+def printable(value: Any) -> str:
+    """Return a text on one line, what cannot be printed replaced."""
+    text = " ".join(str(value).split())
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def has_header(card: str) -> bool:
@@ -76,3 +133,14 @@ def _is_plain(name: str) -> bool:
 def _yaml(plain: str) -> str:
     """Return a plain name as a YAML scalar: in quotes where YAML would read a number or a truth value."""
     return plain if re.fullmatch(r"[a-z][a-z0-9_-]*", plain) and plain not in _YAML_WORDS else json.dumps(plain)
+
+
+def _quoted(text: str) -> str:
+    """Return a printable text as a YAML scalar in quotes, which JSON's are, too."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _number(value: float) -> str:
+    """Return a number as YAML reads it: 1e-05 would be a text there."""
+    digits, power, exponent = repr(float(value)).partition("e")
+    return f"{digits if '.' in digits else digits + '.0'}{power}{exponent}"

@@ -196,7 +196,7 @@ def _published_card(hub: ModuleType, model: Model, config: ModelConfig, name: st
         return model_card(config, statistics, metrics=metrics, reference=name)
     text = model.card.replace(PLACEHOLDER, name)
     if not has_header(text):
-        return f"{card_header(config)}\n{text}"
+        return f"{card_header(config, metrics)}\n{text}"
     if config == model.config:
         return text
     card = hub.ModelCard(text, ignore_metadata_errors=True)

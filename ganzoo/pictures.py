@@ -7,10 +7,11 @@ so that a picture is whole or absent.
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -228,6 +229,9 @@ def _palette(pages: list[Image.Image]) -> Image.Image:
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#1f6fb4", "#e07b1a", "#2a9d4a", "#c8102e", "#777777"
 _SMOOTHING = 0.04  # of all points: how far the moving mean reaches to each side
 _FEW = 12  # points: fewer are drawn as they are
+_COLOURS = (_BLUE, _ORANGE, _GREEN, _GREY)
+_WIDE = 10.0  # a measure whose largest value is more than so many times its least is drawn on a logarithmic axis
+_SHARES = ("precision", "recall", "density", "coverage")  # stems of measures that are drawn together
 
 Curve = tuple[str, str, npt.NDArray[np.float64], npt.NDArray[np.float64]]  # label, colour, kimg, values
 
@@ -236,10 +240,10 @@ def save_curves(
     metrics: Sequence[Mapping[str, Any]], path: Path | str, *, data_diversity: float | None = None, title: str = ""
 ) -> None:
     """Write a PNG of curves over kimg: losses, logits, D's accuracy, diversity, gradients, penalties or speed; below
-    them regularizers and augmentation where there are any.
+    them regularizers and augmentation, and what evaluations measured, where there are any.
 
-    Diversity is drawn as measured; every other curve faintly so, and boldly as a moving mean (of values held to their
-    1 % and 99 % quantiles, so that a single outlier does not bend it). Alarms are dotted red lines.
+    Diversity and evaluations are drawn as measured; every other curve faintly so, and boldly as a moving mean (of
+    values held to their 1 % and 99 % quantiles, so that no single outlier bends it). Alarms are dotted red lines.
 
     Args:
         metrics: rows of metrics.jsonl, as `ganzoo.training.reporters.read_metrics` returns them.
@@ -285,11 +289,18 @@ def _draw(figure: Figure, metrics: Sequence[Mapping[str, Any]], data_diversity: 
 
     def family(prefix: str) -> list[Curve]:
         names = sorted({key for row in ticks for key in row["statistics"] if key.startswith(prefix)})
-        colours = (_BLUE, _ORANGE, _GREEN, _GREY)
-        return [curve(name.removeprefix(prefix), colours[index % 4], name) for index, name in enumerate(names)]
+        return [curve(name.removeprefix(prefix), _COLOURS[index % 4], name) for index, name in enumerate(names)]
 
     penalties, regularizers, augmentation = family("penalty/"), family("regularizer/"), family("augmentation/")
-    rows = 3 if regularizers or augmentation else 2
+    below: list[Callable[[Axes], None]] = []
+    if regularizers or augmentation:
+        below.append(
+            functools.partial(_panel, curves=regularizers, title="Regularizers (unweighted)", label="term of a loss")
+        )
+        share = functools.partial(_panel, curves=augmentation, title="Augmentation", label="probability")
+        below.append(functools.partial(share, limits=(0.0, 1.0), raw=True))
+    below += _evaluation_panels(metrics)
+    rows = 2 + -(-len(below) // 3)
     figure.set_size_inches(15.0, 4.0 * rows)
     panels: list[Axes] = list(figure.subplots(rows, 3, sharex=True).flat)
     _panel(panels[0], losses, "Losses", "loss")
@@ -302,18 +313,42 @@ def _draw(figure: Figure, metrics: Sequence[Mapping[str, Any]], data_diversity: 
         _panel(panels[5], penalties, "Penalties (unweighted)", "penalty", logarithmic=True)
     else:
         _panel(panels[5], speed, "Speed", "real images per second", limits=(0.0, None))
-    if rows == 3:
-        _panel(panels[6], regularizers, "Regularizers (unweighted)", "term of a loss")
-        _panel(panels[7], augmentation, "Augmentation", "probability", limits=(0.0, 1.0), raw=True)
-        panels.pop().set_axis_off()
+    for panel, draw in zip(panels[6:], below, strict=False):
+        draw(panel)
+    for panel in panels[6 + len(below) :]:
+        panel.set_axis_off()
+    del panels[6 + len(below) :]
     for panel in panels:
         for kimg in alarms:
             panel.axvline(kimg, color=_RED, linestyle=":", linewidth=1.0)
     for panel in panels[3:]:
         panel.set_xlabel("kimg (thousands of real images)")
+        panel.tick_params(labelbottom=True)  # of those above a place where there is none, too
     heading = title + (" · " if title and alarms else "") + ("dotted red: alarms" if alarms else "")
     if heading:
         figure.suptitle(heading)
+
+
+def _evaluation_panels(metrics: Sequence[Mapping[str, Any]]) -> list[Callable[[Axes], None]]:
+    """Return what draws a panel for each measure of the evaluations; those that are shares have one together."""
+    rows = [row for row in metrics if row["event"] == "evaluation"]
+    names = dict.fromkeys(name for row in rows for name in row["values"])
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault("shares" if name.partition("-")[0] in _SHARES else name, []).append(name)
+    drawn: list[Callable[[Axes], None]] = []
+    for group in groups.values():
+        curves = [
+            _curve(name, _COLOURS[index % 4], [(row["kimg"], row["values"].get(name)) for row in rows])
+            for index, name in enumerate(group)
+        ]
+        values = np.concatenate([values for _, _, _, values in curves])
+        wide = bool(len(values)) and values.min() > 0.0 and values.max() > _WIDE * values.min()
+        title = group[0] if len(group) == 1 else ", ".join(name.partition("-")[0] for name in group)
+        drawn.append(
+            functools.partial(_panel, curves=curves, title=title, label="measured", logarithmic=wide, raw=True)
+        )
+    return drawn
 
 
 def _curve(label: str, colour: str, points: Sequence[tuple[float, float | None]]) -> Curve:

@@ -261,8 +261,34 @@ samplers: Registry[Any] = Registry(
     group="ganzoo.samplers",
     builtin={"torch": "ganzoo.sampling:TorchSampler", "onnx": "ganzoo.export.runtime.sampler:OnnxSampler"},
 )
-feature_extractors: Registry[Any] = Registry("feature extractor", group="ganzoo.features", builtin={})
-metrics: Registry[Any] = Registry("metric", group="ganzoo.metrics", builtin={})
+feature_extractors: Registry[Any] = Registry(
+    "feature extractor",
+    group="ganzoo.features",
+    builtin={
+        "cifar-convnet": "ganzoo.features.packaged:cifar_convnet",
+        "inception": "ganzoo.features.inception:Inception",
+        "mnist-convnet": "ganzoo.features.packaged:mnist_convnet",
+        "pixels": "ganzoo.features.pixels:Pixels",
+    },
+)
+metrics: Registry[Any] = Registry(
+    "metric",
+    group="ganzoo.metrics",
+    builtin={
+        "dc": "ganzoo.evaluation.metrics.manifold:DensityCoverage",
+        "fd": "ganzoo.evaluation.metrics.frechet:FrechetDistance",
+        "fid": "ganzoo.evaluation.metrics.frechet:FrechetInceptionDistance",
+        "is": "ganzoo.evaluation.metrics.inception_score:InceptionScore",
+        "kd": "ganzoo.evaluation.metrics.kernel:KernelDistance",
+        "kid": "ganzoo.evaluation.metrics.kernel:KernelInceptionDistance",
+        "memorisation": "ganzoo.evaluation.metrics.memorisation:Memorisation",
+        "modes": "ganzoo.evaluation.metrics.modes:Modes",
+        "ms_ssim": "ganzoo.evaluation.metrics.structural:MultiScaleSimilarity",
+        "one_nn": "ganzoo.evaluation.metrics.one_nn:OneNN",
+        "pr": "ganzoo.evaluation.metrics.manifold:PrecisionRecall",
+        "probe": "ganzoo.evaluation.metrics.probe:Probe",
+    },
+)
 recipes: Registry[Any] = Registry("recipe", group="ganzoo.recipes")
 
 register_generator = generators.decorator

@@ -78,7 +78,7 @@ def assert_well_made(card: str) -> None:
             assert len(cells(line)) == width, line
         else:
             width = 0
-    without_code = re.sub(r"`[^`\n]*`", "", text)
+    without_code = re.sub(r"`[^`\n]*`", "", body(text))
     assert not re.search(r"(?<!\\)[<>*~]", without_code)
     assert re.findall(r"(?<!\\)!?\[[^\]]*\]\([^)]*\)", without_code) == ["![images of seeds 0 to 63](samples.png)"]
 
@@ -203,6 +203,76 @@ def test_metrics_come_with_their_protocol_and_their_lack_is_said() -> None:
     assert "| FID | 12.5 | 50k |" in measured
     assert "Not evaluated" not in measured
     assert "| `loss/generator` | 0.25 |" in measured
+
+
+def metric(
+    name: str = "fd-mnist-convnet", value: float = 3.25, protocol: str = "50,000 samples against ten images"
+) -> Metric:
+    return Metric(name=name, value=value, protocol=protocol)
+
+
+def test_the_hub_is_told_the_numbers_that_were_measured_against_the_models_own_data() -> None:
+    protocol = "50,000 samples against 10 images of ten images; k 3"
+    others = [metric("diversity", 0.5, "mean distance"), metric("fd-x", 1e-07, protocol)]
+    card = model_card(config(), {}, metrics=[metric(protocol=protocol), *others])
+    assert header(card)["model-index"] == [
+        {
+            "name": "tiny",
+            "results": [
+                {
+                    "task": {"type": "unconditional-image-generation"},
+                    "dataset": {"name": "ten images", "type": "other"},
+                    "metrics": [
+                        {
+                            "type": "fd-mnist-convnet",
+                            "name": "fd-mnist-convnet",
+                            "value": 3.25,
+                            "args": {"protocol": protocol},
+                        },
+                        {"type": "fd-x", "name": "fd-x", "value": 1e-07, "args": {"protocol": protocol}},
+                    ],
+                }
+            ],
+        }
+    ]
+    found = huggingface_hub.ModelCard(card).data.eval_results
+    assert [(one.metric_name, one.metric_value) for one in found] == [("fd-mnist-convnet", 3.25), ("fd-x", 1e-07)]
+    assert "| diversity | 0.5 | mean distance |" in card
+
+
+def test_the_hub_files_numbers_under_its_own_name_of_the_data() -> None:
+    card = model_card(config(data__source="mnist"), {}, metrics=[metric()])
+    assert header(card)["model-index"][0]["results"][0]["dataset"] == {"name": "ten images", "type": "ylecun/mnist"}
+
+
+@pytest.mark.parametrize("data", [{}, {"description": ""}, {"description": "other images"}])
+def test_a_header_without_numbers_of_its_data_has_no_index(data: dict[str, Any]) -> None:
+    assert "model-index" not in header(model_card(config(data=data), {}, metrics=[metric()]))
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [
+        ("modes-mnist-convnet", "which of the kinds"),
+        ("recall-cifar-convnet", "which of the kinds"),
+        ("memorisation-pixels", "near copies"),
+    ],
+)
+def test_what_was_measured_is_no_longer_called_unknown(name: str, gone: str) -> None:
+    def limits(*metrics: Metric) -> str:
+        return " ".join(model_card(config(), {}, metrics=metrics).split("## Limits")[1].split("## Files")[0].split())
+
+    assert gone in limits()
+    assert gone in limits(metric())
+    assert gone not in limits(metric(name))
+    assert limits(metric(name)).endswith("whether it is fit for anything but research.")
+    both = limits(metric("modes"), metric("memorisation"))
+    assert both.endswith("Not examined: whether it is fit for anything but research.")
+
+
+def test_a_long_protocol_is_told_whole() -> None:
+    protocol = "word " * 100 + "end"
+    assert protocol in model_card(config(), {}, metrics=[metric(protocol=protocol)])
 
 
 def test_a_model_without_training_claims_none() -> None:

@@ -20,7 +20,7 @@ from ganzoo import registry
 from ganzoo.cli.main import root
 
 DOCS = Path(__file__).parents[1] / "docs"
-NAMES = ("recipes.md", "data.md", "training.md")
+NAMES = ("recipes.md", "data.md", "training.md", "evaluation.md")
 TEXTS = {name: (DOCS / name).read_text(encoding="utf-8") for name in NAMES}
 
 SHORTER = {"--gpus 8": "--processes 2 --steps 2", "--nproc-per-node 8": "--nproc-per-node 2", "runs/shared": "shared"}
@@ -39,6 +39,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (6, 40, 40, 3), dtype=np.uint8)):
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
     (tmp_path / "my-recipe.toml").write_text(blocks("recipes.md", "toml")[0])
+    for known in (registry.metrics, registry.feature_extractors):  # what a document registers is not for other tests
+        monkeypatch.setattr(known, "_registered", dict(known._registered))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -92,6 +94,13 @@ def test_every_picture_is_there(name: str) -> None:
 def test_every_registered_name_is_in_the_recipes_document(kind: str) -> None:
     own = [entry.name for entry in getattr(registry, kind).entries() if entry.origin == "ganzoo"]
     assert [name for name in own if f"| `{name}` |" not in TEXTS["recipes.md"]] == []
+
+
+@pytest.mark.parametrize("kind", ["metrics", "feature_extractors"])
+def test_every_registered_name_is_in_the_evaluation_document(kind: str) -> None:
+    own = [entry.name for entry in getattr(registry, kind).entries() if entry.origin == "ganzoo"]
+    assert own
+    assert [name for name in own if f"| `{name}` |" not in TEXTS["evaluation.md"]] == []
 
 
 def test_every_source_is_in_the_data_document() -> None:

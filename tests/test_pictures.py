@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from ganzoo import pictures
@@ -277,6 +278,47 @@ def test_curves_bear_missing_values_penalties_and_alarms(tmp_path: Path) -> None
     with Image.open(tmp_path / "plain.png") as image:
         red, green, _ = np.moveaxis(np.asarray(image.convert("RGB")).astype(int), -1, 0)
     assert ((red - green) > 150).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "titles"),
+    [
+        ({}, []),
+        ({"fid": 12.0}, ["fid"]),
+        (
+            {"fid": 12.0, "precision-x": 0.5, "recall-x": 0.4, "density-x": 0.9, "coverage-x": 0.8, "kid": None},
+            ["fid", "precision, recall, density, coverage", "kid"],
+        ),
+        ({"fid": 12.0, "kid": 0.01, "is": 8.0, "recall": 0.4}, ["fid", "kid", "is", "recall"]),
+    ],
+    ids=lambda one: str(len(one)),
+)
+def test_every_measure_of_evaluations_has_a_panel_and_shares_have_one_together(
+    values: dict[str, float | None], titles: list[str]
+) -> None:
+    found = [{"event": "evaluation", "kimg": kimg, "values": dict(values)} for kimg in (1.0, 2.0)] if values else []
+    figure = Figure()
+    pictures._draw(figure, rows(20) + found, None, "")
+    panels = [panel for panel in figure.axes if panel.axison]
+    assert [panel.get_title() for panel in panels[6:]] == titles
+    assert figure.get_size_inches()[1] == 4.0 * (2 + math.ceil(len(titles) / 3))
+    drawn = [line.get_label() for panel in panels[6:] for line in panel.get_lines()]
+    assert drawn == [name for name, value in values.items() if value is not None]
+
+
+def test_a_measure_that_falls_far_is_drawn_on_a_logarithmic_axis() -> None:
+    def is_logarithmic(*values: float | None) -> bool:
+        found = [{"event": "evaluation", "kimg": 1.0, "values": {"fid": value}} for value in values]
+        axes = Figure().subplots()
+        for draw in pictures._evaluation_panels(found):
+            draw(axes)
+        return bool(axes.get_yscale() == "log")
+
+    assert is_logarithmic(300.0, 12.0)
+    assert not is_logarithmic(30.0, 12.0)
+    assert not is_logarithmic(30.0, 0.0)
+    assert not is_logarithmic(30.0, -1.0, None)
+    assert not is_logarithmic(None)
 
 
 def test_a_moving_mean_keeps_a_constant_and_halves_no_ends() -> None:

@@ -52,9 +52,17 @@ def test_its_recipe_trains(environment: dict[str, str], tmp_path: Path) -> None:
     assert (tmp_path / "run" / "model" / "generator.safetensors").is_file()
 
 
+def test_its_metric_and_features_judge_what_was_trained(environment: dict[str, str], tmp_path: Path) -> None:
+    run(environment, tmp_path, "ganzoo", "train", "painter-rings", "--steps", "1", "--out", "run")
+    words = ("--count", "50", "--metrics", "painter_colour,fd", "--features", "painter-palette", "--no-report")
+    printed = run(environment, tmp_path, "ganzoo", "evaluate", "run", *words)
+    assert "painter-colour" in printed
+    assert "fd-painter-palette" in printed
+
+
 def test_its_own_tests_pass(environment: dict[str, str]) -> None:
     root = Path(environment["PYTHONPATH"])
-    assert "4 passed" in run(environment, root, "pytest", "-q", "-p", "no:cacheprovider", "tests")
+    assert "5 passed" in run(environment, root, "pytest", "-q", "-p", "no:cacheprovider", "tests")
 
 
 def test_the_block_for_a_notebook_runs(environment: dict[str, str], tmp_path: Path) -> None:

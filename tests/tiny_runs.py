@@ -18,7 +18,7 @@ import ganzoo
 from ganzoo.building import load_recipe
 from ganzoo.recipes import Recipe
 from ganzoo.tensors import read_tensors
-from ganzoo.training.events import Event, Progress
+from ganzoo.training.events import Evaluating, Event, Progress
 from ganzoo.training.trainer import TrainingResult
 
 BATCH = 4
@@ -93,7 +93,7 @@ class Recorder:
         self._at, self._action = at, action
 
     def __call__(self, event: Event) -> None:
-        if not isinstance(event, Progress):
+        if not isinstance(event, Progress | Evaluating):
             self.events.append(event)
         if self._at is not None and isinstance(event, self._at[0]) and event.step == self._at[1]:
             self._action()

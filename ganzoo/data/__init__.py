@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ganzoo.data.dedup.finding import deduplicate, find_duplicates
     from ganzoo.data.packing import open_pack, write_pack
     from ganzoo.data.packs import Pack, PackManifest
     from ganzoo.data.prefetch import Prefetcher
@@ -27,6 +28,8 @@ _HOMES = {
     "Sample": "sources.base",
     "SkippedImage": "sources.base",
     "Source": "sources.base",
+    "deduplicate": "dedup.finding",
+    "find_duplicates": "dedup.finding",
     "open_pack": "packing",
     "open_source": "specs",
     "write_pack": "packing",
@@ -42,6 +45,8 @@ __all__ = [
     "Sample",
     "SkippedImage",
     "Source",
+    "deduplicate",
+    "find_duplicates",
     "open_pack",
     "open_source",
     "write_pack",

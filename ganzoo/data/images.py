@@ -96,6 +96,21 @@ def size_of(image: bytes | npt.NDArray[np.uint8] | Image.Image) -> tuple[int, in
     return (_open(image) if isinstance(image, bytes) else image).size
 
 
+def channels_of(image: bytes | npt.NDArray[np.uint8] | Image.Image) -> int:
+    """Return 1 for an image that is stored in grey, 3 for one in colours, as its header tells.
+
+    Args:
+        image: as in `render`.
+
+    Raises:
+        SkippedImage: the header cannot be read.
+    """
+    if isinstance(image, np.ndarray):
+        return 1 if image.ndim == 2 or image.shape[2] == 1 else 3
+    mode = (_open(image) if isinstance(image, bytes) else image).mode
+    return 1 if mode in ("1", "L", "LA", "La", "I", "F") or mode.startswith("I;") else 3
+
+
 @contextmanager
 def quiet_decoders() -> Iterator[None]:
     """Silence Pillow's remarks on odd files for the block: what matters is raised, and counted by the caller."""

@@ -45,7 +45,7 @@ class Evaluation:
             "schema_version": SCHEMA_VERSION,
             "subject": self.subject,
             "values": [_value_fields(value) for value in self.values],
-            "protocol": dict(self.protocol),
+            "protocol": _plain(self.protocol),
         }
 
     def to_json(self) -> str:
@@ -87,10 +87,19 @@ def _value_fields(value: Value) -> dict[str, Any]:
         "better": value.better,
         "error": _finite(value.error),
         "reference": _finite(value.reference),
-        "protocol": dict(value.protocol),
-        "details": dict(value.details),
+        "protocol": _plain(value.protocol),
+        "details": _plain(value.details),
     }
 
 
 def _finite(number: float | None) -> float | None:
     return number if number is not None and math.isfinite(number) else None
+
+
+def _plain(given: Any) -> Any:
+    """Return what JSON has: numbers that are not finite become null."""
+    if isinstance(given, Mapping):
+        return {str(key): _plain(one) for key, one in given.items()}
+    if isinstance(given, list | tuple):
+        return [_plain(one) for one in given]
+    return _finite(given) if isinstance(given, float) else given

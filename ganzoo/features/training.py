@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,7 +28,9 @@ class Training:
     Attributes:
         network: arguments of `ConvNet`.
         image_size: side of the images, in pixels.
-        epochs: passes over the training images.
+        epochs: passes over the training images while the learning rate rises and falls.
+        second_epochs: passes of a second such cycle, from where the first ended (I. Loshchilov, F. Hutter, "SGDR", arXiv
+            1608.03983), in which nothing is blanked; 0 for none.
         shift: images move by up to so many pixels in either direction; what comes in is mirrored at the edge.
         mirror: whether half of the images are flipped left to right.
         blank: side of the square that is set to grey, in pixels; 0 for none.
@@ -41,6 +43,7 @@ class Training:
     shift: int
     mirror: bool
     blank: int
+    second_epochs: int = 0
     batch_size: int = 256
     learning_rate: float = 0.2
     weight_decay: float = 5e-4
@@ -62,6 +65,7 @@ TRAININGS = {
         network={"channels": 3, "stem": 32, "widths": (64, 192, 224), "num_classes": 10},
         image_size=32,
         epochs=14,
+        second_epochs=16,
         shift=4,
         mirror=True,
         blank=8,
@@ -88,17 +92,48 @@ def train_classifier(
         say: is told a line an epoch.
 
     Raises:
-        UsageError: images without labels, of other classes, size or channels.
+        UsageError: images without labels, of other classes, size or channels, or fewer than a batch.
     """
     labels = _labels(training, images)
     place = choose_device(device)
-    precision = choose_precision("auto", place)
-    generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ConvNet(**training.network)
-    network = network.to(place, memory_format=torch.channels_last)
-    steps = training.epochs * (images.count // training.batch_size)
+    network = network.to(place).to(memory_format=torch.channels_last)
+    pixels = images.to_tensor("cpu")
+    cycles = [training]
+    if training.second_epochs:
+        cycles.append(replace(training, epochs=training.second_epochs, blank=0))
+    for number, cycle in enumerate(cycles):
+        lead = f"cycle {number + 1}, " if len(cycles) > 1 else ""
+        _train_cycle(network, cycle, pixels, labels, torch.Generator().manual_seed(seed + number), lead, say)
+    network.eval().cpu()
+    return network
+
+
+def _train_cycle(
+    network: ConvNet,
+    training: Training,
+    pixels: torch.Tensor,
+    labels: torch.Tensor,
+    generator: torch.Generator,
+    lead: str,
+    say: Callable[[str], None],
+) -> None:
+    """Train a network for `training.epochs`, with an optimiser of its own.
+
+    Args:
+        network: on the device.
+        training: how.
+        pixels: (N, H, W, C) uint8, on the CPU.
+        labels: (N,).
+        generator: of order and augmentation.
+        lead: what the lines begin with.
+        say: is told a line an epoch.
+    """
+    place = next(network.parameters()).device
+    precision = choose_precision("auto", place)
+    steps = training.epochs * (len(pixels) // training.batch_size)
     optimiser = torch.optim.SGD(
         network.parameters(),
         lr=training.learning_rate,
@@ -107,27 +142,25 @@ def train_classifier(
         nesterov=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _triangle((step + 1) / steps))
-    pixels = images.to_tensor("cpu")
     for epoch in range(training.epochs):
         begun, total, right, seen = time.monotonic(), 0.0, 0, 0
-        for picked in _batches(images.count, training.batch_size, generator):
+        for picked in _batches(len(pixels), training.batch_size, generator):
             image = augment(_normalised(pixels[picked]), training, generator).to(place)
             label = labels[picked].to(place)
             with autocast(precision, place):
                 _, logits = network(image.contiguous(memory_format=torch.channels_last))
             loss = functional.cross_entropy(logits.float(), label, label_smoothing=training.label_smoothing)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-            total, seen = total + float(loss) * len(picked), seen + len(picked)
+            total, seen = total + float(loss.detach()) * len(picked), seen + len(picked)
             right += int((logits.argmax(1) == label).sum())
         rate = seen / (time.monotonic() - begun)
         say(
-            f"epoch {epoch + 1} of {training.epochs}: loss {total / seen:.4f}, "
+            f"{lead}epoch {epoch + 1} of {training.epochs}: loss {total / seen:.4f}, "
             f"{right / seen:.2%} right, {rate:,.0f} images/s"
         )
-    return network.eval().cpu()
 
 
 @torch.inference_mode()
@@ -185,6 +218,8 @@ def _labels(training: Training, images: Pack) -> torch.Tensor:
         raise UsageError(f"{images.path} has {len(images.classes)} classes, not {classes}.")
     if (images.image_size, images.channels) != (size, channels):
         raise UsageError(f"{images.path} is not of {size}×{size}×{channels}.")
+    if images.count < training.batch_size:
+        raise UsageError(f"{images.path} has {images.count} images, fewer than a batch of {training.batch_size}.")
     return torch.from_numpy(images.labels)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ganzoo.recipes.schema import DataSection as DataSection
     from ganzoo.recipes.schema import DiscriminatorSection as DiscriminatorSection
     from ganzoo.recipes.schema import EMASection as EMASection
+    from ganzoo.recipes.schema import EvaluateSection as EvaluateSection
     from ganzoo.recipes.schema import GeneratorSection as GeneratorSection
     from ganzoo.recipes.schema import ObjectiveSection as ObjectiveSection
     from ganzoo.recipes.schema import OptimizerSection as OptimizerSection
@@ -43,6 +44,7 @@ _HOMES = {
     "DataSection": "schema",
     "DiscriminatorSection": "schema",
     "EMASection": "schema",
+    "EvaluateSection": "schema",
     "GeneratorSection": "schema",
     "NETWORK_ARGUMENTS": "schema",
     "ObjectiveSection": "schema",
@@ -69,6 +71,7 @@ __all__ = [
     "DataSection",
     "DiscriminatorSection",
     "EMASection",
+    "EvaluateSection",
     "GeneratorSection",
     "ObjectiveSection",
     "OptimizerSection",

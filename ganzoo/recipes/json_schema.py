@@ -88,9 +88,16 @@ def recipe_json_schema(
     whole = {"$schema": DIALECT, "title": "A recipe of ganzoo", **_tidy(schema), "$defs": tidied}
     whole["properties"]["name"]["pattern"] = NAME_PATTERN
     source = whole["$defs"]["DataSection"]["properties"]["source"]
-    names = [entry.name for entry in registry.sources.entries() if plugins or entry.origin == "ganzoo"]
-    source["description"] = f"{source['description']}: {', '.join(names)}{_PATH_HINT}"
+    source["description"] = f"{source['description']}: {_names(registry.sources, plugins)}{_PATH_HINT}"
+    evaluate = whole["$defs"]["EvaluateSection"]["properties"]
+    evaluate["metrics"]["description"] = _names(registry.metrics, plugins)
+    features = evaluate["features"]
+    features["description"] = f"{features['description']}; {_names(registry.feature_extractors, plugins)}"
     return whole
+
+
+def _names(known: registry.Registry[Any], plugins: bool) -> str:
+    return ", ".join(entry.name for entry in known.entries() if plugins or entry.origin == "ganzoo")
 
 
 def schema_text(schema: Mapping[str, Any]) -> str:

@@ -273,6 +273,25 @@ class TrainSection(Section):
         return self
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{twice[0]!r} is there twice")
+    return names
+
+
+class EvaluateSection(Section):
+    """`[evaluate]`: what is measured of the generator while it is trained, beside images of the training. It changes
+    nothing of the training."""
+
+    every: Annotated[int, Field(ge=0, lt=1 << 31)] = Field(description="in steps, and after the last one; 0: never")
+    metrics: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_each_once)] = ("fd",)
+    features: str = Field("auto", description='"auto": a small net that needs no download, for grey images or colours')
+    images: Annotated[int, Field(ge=2, lt=1 << 31)] = Field(10_000, description="generated each time, of fixed seeds")
+    reference: Annotated[int, Field(ge=2, lt=1 << 31)] | None = Field(
+        None, description="images of the training to compare with; all if left out"
+    )
+
+
 def _file_name(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
         raise ValueError(f"{name!r} should be made of a-z, 0-9, '.', '_' and '-', since folders are called by it")
@@ -294,6 +313,7 @@ class Recipe(Section):
     optimizer: OptimizerSection
     ema: EMASection = EMASection()
     train: TrainSection
+    evaluate: EvaluateSection | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as nested dictionaries that JSON and TOML can hold; what is None is left out."""

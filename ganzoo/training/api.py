@@ -19,6 +19,7 @@ from ganzoo.recipes import Recipe
 from ganzoo.shapes import shapes_only
 from ganzoo.torchrun import Place, place
 from ganzoo.training.checkpoints import find_checkpoint
+from ganzoo.training.evaluating import check_possible
 from ganzoo.training.events import Reporter
 from ganzoo.training.following import follow, pack_of_machine, repeatable, tell_result, tell_run
 from ganzoo.training.joining import device_here, join_world
@@ -152,6 +153,7 @@ def _lead(
             return _done(world, asked)
         if asked.existing is None and asked.init is not None:
             build_networks(asked.recipe, asked.init)  # refused before there is a run that would have begun with it
+        check_possible(asked.recipe, len(pack), asked.device)  # likewise
         settled = asked.settled(len(pack))
         path = asked.path
         if path is None:

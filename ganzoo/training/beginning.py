@@ -14,7 +14,7 @@ from ganzoo.errors import CheckpointError, WeightsError
 from ganzoo.models import weights_sha256
 from ganzoo.recipes import Recipe
 from ganzoo.training.checkpoints import find_checkpoint, remove_dead_writes, steps_of
-from ganzoo.training.publishing import snapshots
+from ganzoo.training.publishing import evaluations, snapshots
 from ganzoo.training.reporters import read_metrics, truncate_metrics
 from ganzoo.training.run import Run, writing
 
@@ -76,7 +76,7 @@ def initial_model(run: Run) -> Path | None:
 
 
 def clear_later_records(run: Run, done: int) -> bool:
-    """Forget metrics and sample grids of steps that are taken again.
+    """Forget metrics, sample grids and evaluations of steps that are taken again.
 
     Args:
         run: the run.
@@ -87,7 +87,7 @@ def clear_later_records(run: Run, done: int) -> bool:
     """
     with writing(run.path):
         truncate_metrics(run.metrics, done)
-        for taken, path in snapshots(run):
+        for taken, path in (*snapshots(run), *evaluations(run)):
             if taken > done:
                 path.unlink()
     return any(row["event"] == "checkpoint" and row["step"] == done for row in read_metrics(run.metrics))

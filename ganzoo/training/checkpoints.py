@@ -184,6 +184,53 @@ def find_checkpoint(run: Path) -> tuple[Path | None, tuple[str, ...]]:
     return None, tuple(notes)
 
 
+def choose_checkpoint(run: Path, step: int | None) -> Path:
+    """Return the folder of a run's checkpoint, which is whole.
+
+    Args:
+        run: the run folder.
+        step: steps done in it; None: the newest whole one.
+
+    Raises:
+        CheckpointError: there is none of that step, with those that there are; or it is damaged.
+    """
+    if step is None:
+        found, notes = find_checkpoint(run)
+        if found is None:
+            raise CheckpointError(f"The run {run} has no whole checkpoint. {' '.join(notes)}".strip())
+        return found
+    steps = steps_of(run)
+    if step not in steps:
+        there = ", ".join(f"{one:,}" for one in steps)
+        raise CheckpointError(
+            f"The run {run} has no checkpoint of step {step:,}.",
+            f"Checkpoints are there of {'step' if len(steps) == 1 else 'steps'} {there}." if steps else None,
+        )
+    folder = folder_of(run, step)
+    if reason := _what_is_wrong(folder):
+        raise CheckpointError(f"The checkpoint {folder} is damaged: {reason}.", "Choose another one.")
+    return folder
+
+
+def network_tensors(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the state dicts of a checkpoint's networks, on the CPU: "generator", "discriminator" and, where the run
+    keeps an average, "ema".
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    networks: dict[str, dict[str, torch.Tensor]] = {}
+    try:
+        tensors, _ = read_tensors(folder / _TENSORS)
+    except WeightsError as error:
+        raise CheckpointError(f"The checkpoint {folder} is damaged: {error.message}", "Choose another one.") from error
+    for key, tensor in tensors.items():
+        group, _, name = key.partition("/")
+        if group in ("generator", "discriminator", "ema"):
+            networks.setdefault(group, {})[name] = tensor
+    return networks
+
+
 def load_checkpoint(folder: Path, step: Step) -> Counters:
     """Load a checkpoint into a step and return its counters.
 

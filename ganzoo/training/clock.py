@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _PROGRESS_SECONDS = 0.5
 _RATE_SECONDS = 10.0
@@ -27,6 +29,15 @@ class Clock:
     def seconds(self) -> float:
         """Return the seconds of training so far."""
         return time.monotonic() - self._start
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within it, no time passes for the training."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._start += time.monotonic() - begun
 
     def is_due(self) -> bool:
         """Return whether it is time to show progress again."""

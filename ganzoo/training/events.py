@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from ganzoo.evaluation.results import Evaluation
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,36 @@ class Samples(Event):
 
 
 @dataclass(frozen=True)
+class Evaluating(Event):
+    """The generator is being judged, or that is being prepared; sent about twice a second.
+
+    Args:
+        what: is being done.
+        done: how much of it.
+        total: of how much.
+    """
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Evaluated(Event):
+    """The generator was judged.
+
+    Args:
+        path: the file of the evaluation, JSON.
+        evaluation: the numbers with their protocol.
+        seconds: how long it took, which does not count as training.
+    """
+
+    path: Path
+    evaluation: Evaluation
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Checkpoint(Event):
     """A checkpoint was written.
 
@@ -119,7 +152,7 @@ class Alarm(Event):
     """Something looks wrong.
 
     Args:
-        name: "discriminator_wins", "collapse", "vanishing_gradient" …
+        name: "discriminator_wins", "collapse", "vanishing_gradient", "evaluation_failed" …
         message: what is seen, with numbers, one line.
         advice: what to try, one line.
     """

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from ganzoo.card import model_card
+from ganzoo.building import build_objective
+from ganzoo.card import Metric, model_card
 from ganzoo.data import Pack
+from ganzoo.errors import CheckpointError, UsageError, WeightsError
 from ganzoo.files import atomic_folder
-from ganzoo.models import ModelConfig, load_model, published_recipe, save_companions, save_model
+from ganzoo.models import Model, ModelConfig, load_model, published_recipe, save_companions, save_model
 from ganzoo.pictures import diversity, grid, save_curves, save_evolution, save_png
 from ganzoo.randomness import Stream
+from ganzoo.recipes import Recipe
+from ganzoo.tensors import load_strictly
+from ganzoo.training.checkpoints import choose_checkpoint, network_tensors
 from ganzoo.training.ema import estimate_batch_statistics
 from ganzoo.training.feeder import fixed_latents, in_batches
-from ganzoo.training.networks import desynchronised
+from ganzoo.training.networks import build_networks, desynchronised
 from ganzoo.training.reporters import read_metrics
-from ganzoo.training.run import Run
+from ganzoo.training.rounds import make_round
+from ganzoo.training.run import Run, open_run
 from ganzoo.training.step import Step
 
 SNAPSHOT_IMAGES = 64
@@ -31,9 +38,14 @@ _DATA_SAMPLE = 256
 
 def standing_generator(step: Step) -> nn.Module:
     """Return a copy of the generator to judge, in eval mode, with batch-norm statistics that are its own."""
-    generator = desynchronised(step.best_generator, step.recipe).eval().requires_grad_(False)
+    return _standing(step.best_generator, step.recipe)
+
+
+def _standing(trained: nn.Module, recipe: Recipe) -> nn.Module:
+    generator = desynchronised(trained, recipe).eval().requires_grad_(False)
+    first = next(generator.parameters())
     z, label = fixed_latents(
-        step.recipe, STATISTICS_IMAGES, Stream.STATISTICS, Stream.STATISTICS_LABEL, step.device, step.dtype
+        recipe, STATISTICS_IMAGES, Stream.STATISTICS, Stream.STATISTICS_LABEL, first.device, first.dtype
     )
     estimate_batch_statistics(generator, in_batches(z, label, 128))
     return generator
@@ -65,6 +77,16 @@ def snapshot_path(run: Run, done: int) -> Path:
 def snapshots(run: Run) -> list[tuple[int, Path]]:
     """Return a run's sample grids as (steps done, file), in order."""
     return sorted((int(path.stem.removeprefix("step-")), path) for path in run.samples.glob("step-*.png"))
+
+
+def evaluation_path(run: Run, done: int) -> Path:
+    """Return the file of a run's evaluation after so many steps."""
+    return run.evaluations / f"step-{done:08d}.json"
+
+
+def evaluations(run: Run) -> list[tuple[int, Path]]:
+    """Return the files of a run's evaluations as (steps done, file), in order."""
+    return sorted((int(path.stem.removeprefix("step-")), path) for path in run.evaluations.glob("step-*.json"))
 
 
 def draw_pictures(run: Run, images_per_step: int, data_diversity: float) -> dict[str, Path]:
@@ -102,14 +124,67 @@ def write_model(run: Run, step: Step, done: int, kimg: float, classes: tuple[str
     )
     rows = [row for row in read_metrics(run.metrics) if row["event"] == "tick"]
     statistics = rows[-1]["statistics"] if rows else {}
+    measured = _measured(run, done)
+    fields = {"schema_version": 1, "step": done, "kimg": kimg, "training": statistics}
     with atomic_folder(run.model, replace=True) as folder:
         save_model(folder, config, standing_generator(step), step.discriminator)
         model = replace(
             load_model(folder, step.device),
-            card=model_card(config, statistics),
-            metrics={"schema_version": 1, "step": done, "kimg": kimg, "training": statistics},
+            card=model_card(config, statistics, metrics=measured),
+            metrics=fields | ({"metrics": measured} if measured else {}),
         )
         save_companions(folder, model)
+
+
+def _measured(run: Run, done: int) -> list[Metric]:
+    """Return the numbers of quality of what is published: those of the last step, never an earlier step's."""
+    path = evaluation_path(run, done)
+    if not path.is_file():
+        return []
+    from ganzoo.evaluation.report.model_card import card_metrics
+    from ganzoo.evaluation.results import read_evaluation
+
+    return card_metrics(read_evaluation(path))
+
+
+def load_checkpoint_model(run: Path, step: int | None = None, weights: Literal["ema", "raw"] | None = None) -> Model:
+    """Return the model that a run would have published at a checkpoint, on the CPU.
+
+    Its batch-norm statistics are estimated as at publication, so that the last checkpoint of a run that was trained on
+    the CPU gives, bit for bit, the run's own model.
+
+    Args:
+        run: the run folder, finished or not.
+        step: of the checkpoint; None: the newest whole one.
+        weights: "ema", the average; "raw", the trained generator itself; None: what the run publishes, the average
+            where it keeps one.
+
+    Raises:
+        RunError: it is no run folder.
+        CheckpointError: no such checkpoint, with those that there are, or a damaged one.
+        UsageError: "ema" of a run that keeps no average.
+    """
+    opened = open_run(run)
+    recipe = opened.recipe
+    if weights == "ema" and not recipe.ema.enabled:
+        raise UsageError(f"The run {run} keeps no average of its generator (EMA).", "Ask for the raw weights.")
+    chosen: Literal["ema", "raw"] = weights or ("ema" if recipe.ema.enabled else "raw")
+    folder = choose_checkpoint(run, step)
+    tensors = network_tensors(folder)
+    # In the memory format of training, on which the last bits of the statistics hang.
+    generator, discriminator = (one.float().to(memory_format=torch.channels_last) for one in build_networks(recipe))
+    try:
+        load_strictly(generator, tensors.get("ema" if chosen == "ema" else "generator", {}), str(folder))
+        load_strictly(discriminator, tensors.get("discriminator", {}), f"The discriminator of {folder}")
+    except WeightsError as error:
+        raise CheckpointError(f"The checkpoint {folder} does not fit the run: {error.message}") from error
+    done = int(folder.name.removeprefix("step-"))
+    kimg = done * make_round(recipe.train, build_objective(recipe).generator_uses_real).reals / 1000.0
+    return Model(
+        ModelConfig(published_recipe(recipe), chosen, done, kimg, dict(opened.facts.data)),
+        _standing(generator, recipe).to(memory_format=torch.contiguous_format),
+        discriminator.to(memory_format=torch.contiguous_format).eval().requires_grad_(False),
+    )
 
 
 def data_diversity(pack: Pack) -> float:

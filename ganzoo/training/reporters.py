@@ -3,10 +3,10 @@
 A reporter is any callable that takes an event; these keep nothing open between events but TensorBoard's writer, so that
 a run killed at any moment leaves whole lines, and at worst one torn line at the end of metrics.jsonl.
 
-A line of metrics.jsonl is a JSON object with "schema_version", "event" ("tick", "samples", "checkpoint" or "alarm"),
-"step", "kimg" and the event's own fields, named as in `ganzoo.training.events`; numbers that are not finite are null,
-paths are relative to the file's folder. How often training was started is not in it: a resumed run's file reads as a
-straight one's.
+A line of metrics.jsonl is a JSON object with "schema_version", "event" ("tick", "samples", "evaluation", "checkpoint"
+or "alarm"), "step", "kimg" and the event's own fields, named as in `ganzoo.training.events`; an evaluation has
+"values", from name to number, and a file of its own. Numbers that are not finite are null, paths are relative to the
+file's folder. How often training was started is not in it: a resumed run's file reads as a straight one's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 
 from ganzoo.errors import MissingDependencyError, RunError
 from ganzoo.pictures import grid
-from ganzoo.training.events import Alarm, Checkpoint, Ended, Event, Samples, Started, Tick
+from ganzoo.training.events import Alarm, Checkpoint, Ended, Evaluated, Event, Samples, Started, Tick
 from ganzoo.training.run import writing
 
 SCHEMA_VERSION = 1
@@ -34,7 +34,7 @@ SCHEMA_VERSION = 1
 
 
 class JsonLinesReporter:
-    """Appends one JSON object a line for each tick, sample grid, checkpoint and alarm.
+    """Appends one JSON object a line for each tick, sample grid, evaluation, checkpoint and alarm.
 
     Args:
         path: the file, usually RUN/metrics.jsonl; its folder must exist.
@@ -44,11 +44,11 @@ class JsonLinesReporter:
         self.path = Path(path)
 
     def __call__(self, event: Event) -> None:
-        """Write a line, where the event is one of those four."""
+        """Write a line, where the event is one of those five."""
         fields = self._fields(event)
         if fields is None:
             return
-        kind = type(event).__name__.lower()
+        kind = "evaluation" if isinstance(event, Evaluated) else type(event).__name__.lower()
         row = {"schema_version": SCHEMA_VERSION, "event": kind, "step": event.step, "kimg": event.kimg} | fields
         _append(self.path, json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -62,6 +62,8 @@ class JsonLinesReporter:
                 }
             case Samples():
                 return {"path": self._relative(event.path), "diversity": event.diversity}
+            case Evaluated():
+                return {"values": {value.name: value.value for value in event.evaluation.values}}
             case Checkpoint():
                 return {"path": self._relative(event.path), "bytes": event.bytes}
             case Alarm():
@@ -82,6 +84,24 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
         RunError: a line before the last is no JSON object, or was written by a later ganzoo.
     """
     return [row for row, _ in _rows(Path(path))]
+
+
+def read_evaluations(run: Path | str) -> dict[str, list[tuple[float, float]]]:
+    """Return the curves of what was measured while a run was trained: name → [(kimg, value), …] in order.
+
+    Args:
+        run: the run folder. Where nothing was measured there are no curves; values that were not finite are left out.
+
+    Raises:
+        RunError: as `read_metrics`.
+    """
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in read_metrics(Path(run) / "metrics.jsonl"):
+        if row["event"] == "evaluation":
+            for name, value in row["values"].items():
+                if value is not None:
+                    curves.setdefault(name, []).append((float(row["kimg"]), float(value)))
+    return curves
 
 
 def truncate_metrics(path: Path | str, step: int) -> int:
@@ -194,6 +214,9 @@ def _sentences(event: Event) -> list[str]:
             ]
         case Samples():
             return [f"{where} · samples {event.path.name}, diversity {event.diversity:.4f}"]
+        case Evaluated():
+            values = ", ".join(f"{value.name} {value.value:.6g}" for value in event.evaluation.values)
+            return [f"{where} · evaluation {event.path.name} in {event.seconds:,.1f} s: {values}"]
         case Checkpoint():
             return [f"{where} · checkpoint {event.path.name}, {event.bytes / 1e6:,.1f} MB"]
         case Alarm():
@@ -211,7 +234,7 @@ def _times(processes: int) -> str:
 
 
 class TensorBoardReporter:
-    """Writes scalars, sample grids and alarms for TensorBoard.
+    """Writes scalars, sample grids, evaluations and alarms for TensorBoard.
 
     Going on from a checkpoint at step s tells TensorBoard to forget what it was told of later steps.
 
@@ -246,7 +269,7 @@ class TensorBoardReporter:
         if isinstance(event, Ended):
             self.close()
             return
-        if not isinstance(event, Tick | Samples | Alarm):
+        if not isinstance(event, Tick | Samples | Evaluated | Alarm):
             return
         writer = self._writer or self._open(None)
         match event:
@@ -259,6 +282,9 @@ class TensorBoardReporter:
                 picture = np.asarray(grid(event.images).convert("RGB"))
                 writer.add_image("samples", picture, event.step, dataformats="HWC")
                 writer.add_scalar("samples/diversity", event.diversity, event.step)
+            case Evaluated():
+                for measured in event.evaluation.values:
+                    writer.add_scalar(f"evaluation/{measured.name}", measured.value, event.step)
             case Alarm():
                 writer.add_text(f"alarm/{event.name}", f"{event.message} {event.advice}", event.step)
         writer.flush()

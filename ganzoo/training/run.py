@@ -5,6 +5,7 @@ runs/00003-dcgan-lsun/
     run.json            precision, data, versions, how it was started
     log.txt  metrics.jsonl  tensorboard/
     samples/            step-00000500.png …
+    evaluations/        step-00000500.json …, where the recipe has [evaluate]
     checkpoints/        see `ganzoo.training.checkpoints`
     model/              at the end; see `ganzoo.models`
     evolution.gif  curves.png
@@ -40,6 +41,9 @@ MAY_CHANGE = frozenset(
 )
 """Recipe entries that may differ when a run goes on; the data's content is compared instead of its source's name."""
 
+MAY_CHANGE_WHOLE = ("evaluate",)
+"""Tables of which every entry may: nothing that is measured gets into the training."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -72,6 +76,11 @@ class Run:
     def samples(self) -> Path:
         """Folder of the sample grids."""
         return self.path / "samples"
+
+    @property
+    def evaluations(self) -> Path:
+        """Folder of what was measured on the way; not there where nothing was."""
+        return self.path / "evaluations"
 
     @property
     def model(self) -> Path:
@@ -267,7 +276,7 @@ def check_same(run: Run, recipe: Recipe) -> None:
     changed = [
         f"{key}: {json.dumps(old.get(key))} → {json.dumps(new.get(key))}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and key not in MAY_CHANGE
+        if old.get(key) != new.get(key) and key not in MAY_CHANGE and key.partition(".")[0] not in MAY_CHANGE_WHOLE
     ]
     if changed:
         raise RunError(

@@ -32,6 +32,7 @@ from ganzoo.training.checkpoints import (
     state_tensors,
 )
 from ganzoo.training.clock import Clock
+from ganzoo.training.evaluating import Evaluator, is_due, was_evaluated
 from ganzoo.training.events import Checkpoint, Ended, Event, Progress, Reporter, Samples, Started, Tick
 from ganzoo.training.feeder import Feeder
 from ganzoo.training.networks import build_step
@@ -101,6 +102,7 @@ class Trainer:
         self.step: Step | None = None
         self.done = 0
         self.seconds = 0.0
+        self._evaluator: Evaluator | None = None
 
     # ------------------------------------------------------------------------------------------ the loop
 
@@ -141,6 +143,7 @@ class Trainer:
         if not self.world.tell(found is not None):
             self._snapshot(step, alarms)
             self._checkpoint(step, alarms)
+        self._begin_evaluations(step, last, stop)
         if self.done < last:
             self._loop(step, alarms, last, stop)
         return self._finish(step) if first else None
@@ -164,14 +167,22 @@ class Trainer:
                 at_end = self.done == last
                 asked = vote(stop.number)  # looked at once: a signal that comes from here on waits for a step
                 stopping = asked > 0 and not at_end
+                saves = self.done % settings.checkpoint_every == 0 or at_end or stopping
                 if self.done % settings.log_every == 0 or at_end:
                     rate = (self.done - tick_step) * step.images / max(self.seconds - tick_seconds, 1e-9)
                     tick_step, tick_seconds = self.done, self.seconds
                     self._tick(step, alarms, rate)
                 if self.done % settings.sample_every == 0 or at_end:
                     self._snapshot(step, alarms)
-                if self.done % settings.checkpoint_every == 0 or at_end or stopping:
+                if saves:
                     self._checkpoint(step, alarms)
+                if not stopping and is_due(self.recipe, self.done, last):
+                    # After the checkpoint: a kill in what may take minutes loses no training.
+                    with clock.paused():
+                        asked = self._evaluate(step)
+                    stopping = asked > 0
+                    if stopping and not saves:
+                        self._checkpoint(step, alarms)
                 if stopping:
                     vote.count()
                     self._interrupted(signal.Signals(asked))
@@ -273,6 +284,37 @@ class Trainer:
         counters = Counters(self.done, self.seconds, alarms.state())
         path, size = save_checkpoint(self.run.path, step, counters, self.recipe.train.keep)
         self._emit(Checkpoint(self.done, self.kimg, path=path, bytes=size))
+
+    # ------------------------------------------------------------------------------------------ evaluations
+
+    def _begin_evaluations(self, step: Step, last: int, stop: StopRequest) -> None:
+        """Prepare what the recipe's evaluations need, and make up for one that a kill or a signal has cut short."""
+        section = self.recipe.evaluate
+        if section is None or not section.every:
+            return
+        asked, missing = 0, False
+        if self.world.is_first:
+            self._evaluator = Evaluator(self.run, self.pack, self.device, self._emit, stop)
+            asked = self._evaluator.prepare(self.done, self.kimg)
+            missing = is_due(self.recipe, self.done, last) and not was_evaluated(self.run, self.done)
+        asked, missing = self.world.tell((asked, missing))
+        if missing and not asked:
+            asked = self._evaluate(step)
+        if asked:
+            self._interrupted(signal.Signals(asked))
+
+    def _evaluate(self, step: Step) -> int:
+        """Judge the generator in the first process while the others wait; return the signal that cut it short, or 0."""
+        self._check_losses(step)
+        asked = 0
+        if self._evaluator is not None:
+            self._check_state(step)
+            try:
+                asked = self._evaluator(step, self.done, self.kimg)
+            except NotFiniteError:
+                self._not_finite(f"after step {self.done:,}: an image of the generator")
+        told: int = self.world.tell(asked)
+        return told
 
     # ------------------------------------------------------------------------------------------ ends
 

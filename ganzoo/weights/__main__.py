@@ -1,6 +1,7 @@
 """The maintainers' tool for published weights, run in a source checkout.
 
 python -m ganzoo.weights add MODEL --name NAME --licence SPDX [options]
+python -m ganzoo.weights judge NAME --evaluation FILE    numbers into a packaged model's card, the weights untouched
 python -m ganzoo.weights verify        every packaged file against the manifest, and what it draws
 python -m ganzoo.weights download      every address of the manifest; for a scheduled job
 """
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ganzoo import weights
 from ganzoo.errors import GanzooError, UsageError
@@ -22,14 +23,15 @@ from ganzoo.weights.manifest import PublishedModel, read_manifest
 
 if TYPE_CHECKING:
     from ganzoo.card import Metric
+    from ganzoo.evaluation.results import Evaluation
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit code: 0 done, 1 failed, 2 wrong usage."""
     asked = _parser().parse_args(arguments)
     try:
-        asked.weights = asked.weights or _own_folder(writes=asked.command == "add")
-        commands: dict[str, Callable[[argparse.Namespace], int]] = {"add": _add, "verify": _verify}
+        asked.weights = asked.weights or _own_folder(writes=asked.command in ("add", "judge"))
+        commands: dict[str, Callable[[argparse.Namespace], int]] = {"add": _add, "judge": _judge, "verify": _verify}
         return commands.get(asked.command, _download)(asked)
     except GanzooError as error:
         sys.stderr.write(f"ganzoo.weights: error: {error}\n")
@@ -38,6 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         sys.stderr.write(f"ganzoo.weights: error: {where}{error.strerror or error}\n")
         return 1
+
+
+_EVALUATION: dict[str, Any] = {
+    "type": Path,
+    "metavar": "FILE",
+    "help": "metrics.json that `ganzoo evaluate` wrote; may be given again",
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,8 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument(
         "--metric", action="append", default=[], metavar="'NAME=VALUE: PROTOCOL'", help="what was measured, and how"
     )
+    add.add_argument("--evaluation", action="append", default=[], **_EVALUATION)
     add.add_argument("--url", action="append", default=[], help="a folder on the web with the same files")
     add.add_argument("--torch", metavar="VERSION", help="that trained it (default: as the run says)")
+    judge = commands.add_parser("judge", help="put measured numbers into the card of a packaged model")
+    judge.add_argument("name", metavar="NAME", help="of the packaged model")
+    judge.add_argument("--evaluation", action="append", required=True, **_EVALUATION)
+    judge.add_argument("--anew", action="store_true", help="drop the numbers that it has")
     commands.add_parser("verify", help="check the packaged files and draw from them")
     download = commands.add_parser("download", help="fetch from every address and check")
     download.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="to wait for a silent server")
@@ -80,6 +94,7 @@ def _add(asked: argparse.Namespace) -> int:
         dtype=asked.dtype,
         discriminator=asked.discriminator,
         metrics=[parse_metric(text) for text in asked.metric],
+        evaluations=_evaluations(asked.evaluation),
         urls=asked.url,
         trained_with=asked.torch,
     )
@@ -90,6 +105,21 @@ def _add(asked: argparse.Namespace) -> int:
     )
     _say(f"Packaged in all: {added.packaged_bytes / 1e6:.1f} MB of at most {LARGEST_PACKAGE / 1e6:.0f} MB.")
     return 0
+
+
+def _judge(asked: argparse.Namespace) -> int:
+    from ganzoo.weights.judging import judge_model
+
+    _, metrics = judge_model(asked.name, asked.weights, _evaluations(asked.evaluation), anew=asked.anew)
+    for metric in metrics:
+        _say(f"{metric['name']} = {metric['value']:.4g}: {metric['protocol']}")
+    return 0
+
+
+def _evaluations(paths: Sequence[Path]) -> list[Evaluation]:
+    from ganzoo.evaluation.results import read_evaluation
+
+    return [read_evaluation(path) for path in paths]
 
 
 def parse_metric(text: str) -> Metric:

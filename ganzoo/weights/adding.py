@@ -18,6 +18,7 @@ from torch import nn
 
 from ganzoo.card import model_card
 from ganzoo.errors import UsageError, WeightsError
+from ganzoo.evaluation.report.model_card import card_metrics, check_subject, merged
 from ganzoo.files import atomic_folder, sha256_of, write_atomically
 from ganzoo.model_config import CONFIG, METRICS
 from ganzoo.models import Model, load_model, save_companions, save_model
@@ -36,6 +37,7 @@ from ganzoo.weights.manifest import (
 
 if TYPE_CHECKING:
     from ganzoo.card import Metric
+    from ganzoo.evaluation.results import Evaluation
 
 MANIFEST = "manifest.toml"
 LARGEST_PACKAGE = 60_000_000
@@ -72,6 +74,7 @@ def add_model(
     dtype: str = "fp32",
     discriminator: bool = True,
     metrics: Sequence[Metric] = (),
+    evaluations: Sequence[Evaluation] = (),
     urls: Sequence[str] = (),
     trained_with: str | None = None,
 ) -> Added:
@@ -86,12 +89,14 @@ def add_model(
         dtype: of the floating-point numbers in the files: "fp32", "fp16" or "bf16". They are read as float32 again.
         discriminator: whether it is published too, where there is one.
         metrics: measured numbers; none: those of the model's metrics.json.
+        evaluations: of the model; their numbers come after those, or in the place of those of the same protocol.
         urls: folders on the web that hold, or will hold, the same files.
         trained_with: the version of torch; None: as the run says in whose folder the model lies.
 
     Raises:
         UsageError: a name, number or address that cannot be, or a type that does not exist.
-        WeightsError: the model cannot be read, its numbers do not fit into the type, or it is too large for a wheel.
+        WeightsError: the model cannot be read, its numbers do not fit into the type, an evaluation is of other
+            weights, or it is too large for a wheel.
         OSError: it cannot be written; nothing is changed.
     """
     check_model_name(name)
@@ -111,6 +116,9 @@ def add_model(
         data=dict(given.config.data) | ({} if data is None else {"description": data}),
     )
     metrics = list(metrics) or _measured(given)
+    for evaluation in evaluations:
+        check_subject(evaluation, source)
+        metrics = merged(metrics, card_metrics(evaluation))
     with atomic_folder(target, replace=True) as folder:
         published = _write(
             replace(given, config=config), folder, name, DTYPES[dtype], discriminator=discriminator, metrics=metrics

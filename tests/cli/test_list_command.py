@@ -62,11 +62,11 @@ def test_nothing_alike_is_an_error_with_the_nearest() -> None:
     assert done.stderr.startswith("ganzoo: error: No recipe is named like 'dcgan-digts'. Did you mean 'dcgan-digits'")
 
 
-@pytest.mark.parametrize("kind", ["generator", "discriminator", "objective", "penalty", "source"])
+@pytest.mark.parametrize("kind", ["generator", "discriminator", "objective", "penalty", "source", "metric", "features"])
 def test_every_kind_is_listed_with_what_it_is(kind: str) -> None:
     value = json.loads("\n".join(listed("--kind", kind, "--json")))
     assert value["kind"] == kind
-    known = getattr(registry, {"penalty": "penalties"}.get(kind, f"{kind}s"))
+    known = getattr(registry, {"penalty": "penalties", "features": "feature_extractors"}.get(kind, f"{kind}s"))
     own = [entry for entry in value["entries"] if entry["origin"] == "ganzoo"]
     assert [entry["name"] for entry in own] == [entry.name for entry in known.entries() if entry.origin == "ganzoo"]
     assert all(entry["description"] and entry["broken"] is None for entry in own)

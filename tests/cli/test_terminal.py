@@ -13,7 +13,9 @@ from rich.console import Console
 
 from ganzoo.cli.terminal import PLAIN_SECONDS, REDRAW_SECONDS, TerminalReporter
 from ganzoo.data import PackProgress
-from ganzoo.training.events import Alarm, Checkpoint, Ended, Progress, Samples, Started, Tick
+from ganzoo.evaluation.contract import Value
+from ganzoo.evaluation.results import Evaluation
+from ganzoo.training.events import Alarm, Checkpoint, Ended, Evaluated, Evaluating, Progress, Samples, Started, Tick
 
 RUN = Path("runs") / "00003-dcgan-digits"
 STARTED = Started(
@@ -31,6 +33,12 @@ STARTED = Started(
     notes=("the data stay on the disk",),
 )
 STATISTICS = {"loss/discriminator": 0.891, "loss/generator": 2.131, "accuracy/real": 0.81, "accuracy/fake": 0.79}
+
+
+EVALUATION = Evaluation(
+    "dcgan-digits after 1,000 steps",
+    (Value("fd-mnist-convnet", 12.3456, "lower"), Value("recall-mnist-convnet", 0.6, "higher")),
+)
 
 
 class Clock:
@@ -157,6 +165,7 @@ def test_what_is_worth_keeping_stays_on_the_screen(screen: Callable[..., Console
         for event in (
             Samples(500, 32.0, RUN / "samples" / "000500.png", np.zeros((1, 4, 4, 1), np.uint8), 0.4123),
             Checkpoint(1000, 64.0, RUN / "checkpoints" / "00001000", 12_345_678),
+            Evaluated(1000, 64.0, RUN / "evaluations" / "step-00001000.json", EVALUATION, 83.2),
             Alarm(1500, 96.0, "collapse", "The samples become alike.", "Lower the learning rate."),
         ):
             clock.now += 1
@@ -168,6 +177,7 @@ def test_what_is_worth_keeping_stays_on_the_screen(screen: Callable[..., Console
     assert render(written(console))[header:] == [
         "   32.0 kimg  samples     samples/000500.png   diversity 0.412",
         "   64.0 kimg  checkpoint  checkpoints/00001000   11.8 MiB",
+        "   64.0 kimg  evaluation  fd-mnist-convnet 12.35   recall-mnist-convnet 0.6   (1 min 23 s)",
         "   96.0 kimg  warning: The samples become alike.",
         "              try: Lower the learning rate.",
     ]
@@ -183,6 +193,20 @@ def test_packing_shows_how_far_it_is(screen: Callable[..., Console], clock: Cloc
         line = render(written(console))[-1]
         assert line.endswith("packing 500/2,000 images  250 images/s  6 s left  3 skipped")
         assert line.startswith("━" if terminal else "packing")
+        assert terminal or len(written(console).splitlines()) == 1  # what is over at once needs no line
+        reporter.close()
+
+
+def test_an_evaluation_shows_how_far_it_is(screen: Callable[..., Console], clock: Clock) -> None:
+    for terminal in (True, False):
+        console = screen(terminal=terminal)
+        reporter = TerminalReporter(console, clock=clock)
+        reporter(Evaluating(500, 32.0, "features mnist-convnet", 100, 10_000))
+        clock.now += PLAIN_SECONDS
+        reporter(Evaluating(500, 32.0, "features mnist-convnet", 2500, 10_000))
+        line = render(written(console))[-1]
+        assert line.endswith("evaluating: features mnist-convnet 2,500/10,000")
+        assert line.startswith("━" if terminal else "evaluating")
         assert terminal or len(written(console).splitlines()) == 1  # what is over at once needs no line
         reporter.close()
 

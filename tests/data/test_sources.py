@@ -609,6 +609,46 @@ def test_mnist_and_cifar10_are_found_where_data_lie(tmp_path: Path, monkeypatch:
     assert (len(open_source("cifar10")), open_source("cifar10").description) == (2, "CIFAR-10")
 
 
+def test_parts_of_mnist_and_cifar10_are_found_beside_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mnist").mkdir()
+    for start, count in (("train", 3), ("t10k", 2)):
+        (tmp_path / "mnist" / f"{start}-images-idx3-ubyte").write_bytes(idx(noise(count, 8, 8, seed=count)))
+        (tmp_path / "mnist" / f"{start}-labels-idx1-ubyte").write_bytes(idx(np.arange(count, dtype=np.uint8)))
+    batches = {"data_batch_1": (3, [0, 1, 2]), "test_batch": (2, [8, 9])}
+    members = {name: python2_batch(cifar_pixels(count)[0], labels) for name, (count, labels) in batches.items()}
+    write_tar(tmp_path / "cifar-10-python.tar.gz", members)
+    monkeypatch.setenv("GANZOO_DATA", str(tmp_path))
+    for name, description, labels in (("mnist", "MNIST", [0, 1]), ("cifar10", "CIFAR-10", [8, 9])):
+        whole, train, test = (open_source(one) for one in (name, f"{name}:train", f"{name}:test"))
+        assert (len(whole), len(train), len(test)) == (3, 3, 2)
+        assert (whole.description, test.description) == (description, f"{description} test")
+        assert test.labels is not None
+        assert test.labels.tolist() == labels
+        assert whole.fingerprint() == train.fingerprint() != test.fingerprint()
+        with pytest.raises(UsageError, match=f"no part 'tset'. Write {name}, {name}:train or {name}:test"):
+            open_source(f"{name}:tset")
+
+
+def test_of_mnists_test_images_only_they_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, test_data: Path
+) -> None:
+    from ganzoo.data.sources import downloads
+
+    monkeypatch.setenv("GANZOO_OFFLINE", "0")
+    monkeypatch.setenv("GANZOO_HOME", str(tmp_path / "home"))
+    (tmp_path / "mirror").mkdir()
+    for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
+        (tmp_path / "mirror" / name).write_bytes((test_data / "mnist" / name).read_bytes())
+    monkeypatch.setattr(downloads, "_MNIST_MIRRORS", (f"{(tmp_path / 'mirror').as_uri()}/",) * 2)
+    source = open_source("mnist:test")
+    assert (len(source), source.description) == (10_000, "MNIST test")
+    assert len(list((tmp_path / "home" / "data" / "mnist").glob("*.gz"))) == 2
+    with pytest.raises(MissingDataError, match="MNIST is not on this machine"):
+        open_source("mnist")
+
+
 def test_a_file_is_fetched_whole_and_checked_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ganzoo.data.sources.locations import RemoteFile, fetch
     from ganzoo.files import sha256_of

@@ -34,6 +34,11 @@ _LAYOUTS: tuple[tuple[tuple[str, ...], str, int], ...] = (
     (("test_batch",), "batches.meta", 0),
     (("test_batch.bin",), "batches.meta.txt", 1),
 )
+_TEST_LAYOUTS: tuple[tuple[tuple[str, ...], str, int], ...] = (
+    *_LAYOUTS[4:],
+    (("test",), "meta", 0),
+    (("test.bin",), "fine_label_names.txt", 2),
+)
 _ARRAY = ("numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct")
 
 
@@ -49,11 +54,12 @@ def is_cifar_name(name: str) -> bool:
     return any(name in (*batches, names_file) for batches, names_file, _ in _LAYOUTS)
 
 
-def open_cifar(path: Path) -> ArraySource:
+def open_cifar(path: Path, *, test: bool = False) -> ArraySource:
     """Return the training images of CIFAR-10 or CIFAR-100 (fine labels), as many of its batches as are there.
 
     Args:
         path: the tar, of any compression, or the unpacked folder.
+        test: whether the test images are wanted instead.
 
     Raises:
         DataError: it holds no CIFAR batches, or broken ones.
@@ -62,11 +68,11 @@ def open_cifar(path: Path) -> ArraySource:
         if path.is_dir():
             files = {one.name: one for one in path.iterdir() if one.is_file()}
             fingerprint = digest_of(f"{name} {file_fingerprint(one)}" for name, one in sorted(files.items()))
-            return _assemble(path, {name: _folder_reader(one) for name, one in files.items()}, fingerprint)
+            return _assemble(path, {name: _folder_reader(one) for name, one in files.items()}, fingerprint, test)
         with tarfile.open(path) as tar:
             members = {Path(one.name).name: one for one in tar if one.isfile()}
             return _assemble(
-                path, {name: _tar_reader(tar, one) for name, one in members.items()}, file_fingerprint(path)
+                path, {name: _tar_reader(tar, one) for name, one in members.items()}, file_fingerprint(path), test
             )
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path.name!r} cannot be read: {error}.") from error
@@ -126,8 +132,8 @@ def _check_size(name: str, size: int) -> None:
         raise DataError(f"{name!r} declares {size:,} bytes, more than any CIFAR batch has.")
 
 
-def _assemble(path: Path, files: dict[str, Callable[[], bytes]], fingerprint: str) -> ArraySource:
-    for batches, names_file, label_bytes in _LAYOUTS:
+def _assemble(path: Path, files: dict[str, Callable[[], bytes]], fingerprint: str, test: bool) -> ArraySource:
+    for batches, names_file, label_bytes in _TEST_LAYOUTS if test else _LAYOUTS:
         present = [name for name in batches if name in files]
         if not present:
             continue
@@ -137,11 +143,12 @@ def _assemble(path: Path, files: dict[str, Callable[[], bytes]], fingerprint: st
             np.concatenate([images for images, _ in parts]),
             np.concatenate([labels for _, labels in parts]),
             description=f"CIFAR in {path.name!r}",
-            fingerprint=f"cifar {fingerprint}",
+            fingerprint=f"cifar {'test ' if test else ''}{fingerprint}",
             classes=names,
             notice="CIFAR, A. Krizhevsky 2009, University of Toronto; research use",
         )
-    raise DataError(f"{path.name!r} holds no CIFAR batches.", "Give CIFAR's tar or its unpacked folder.")
+    what = "test batch of CIFAR" if test else "CIFAR batches"
+    raise DataError(f"{path.name!r} holds no {what}.", "Give CIFAR's tar or its unpacked folder.")
 
 
 def _batch(data: bytes, label_bytes: int, name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from ganzoo.data.sources.base import ArraySource, Source
 from ganzoo.data.sources.cifar import is_cifar_folder, open_cifar
-from ganzoo.data.sources.idx import find_images_file, open_idx_file
+from ganzoo.data.sources.idx import is_images_file, open_idx_file
 from ganzoo.data.sources.locations import RemoteFile, data_folders, download_folder, fetch
 from ganzoo.errors import MissingDataError, UsageError
 
@@ -53,19 +53,23 @@ _DIGITS = "`--data digits` works at once."
 
 
 def open_mnist(argument: str = "") -> ArraySource:
-    """Return MNIST's 60,000 training images, 28×28 grey, with labels.
+    """Return MNIST's 60,000 training images, 28×28 grey, with labels; of `mnist:test` its 10,000 test images.
 
-    Looked for as idx files in the folders `mnist`, `MNIST` and `MNIST/raw` of the folders of data; else fetched, 10 MB.
+    Looked for as idx files in the folders `mnist`, `MNIST` and `MNIST/raw` of the folders of data; else fetched, 10 MB,
+    the test images 2 MB.
 
     Args:
-        argument: nothing; the source takes none.
+        argument: "test", "train" or nothing.
 
     Raises:
+        UsageError: another argument.
         MissingDataError: it is not there and cannot be fetched.
     """
-    _no_argument("mnist", argument)
-    images = mnist_training_images()
-    return _described(open_idx_file(images), "MNIST", MNIST_NOTICE)
+    if _is_test("mnist", argument):
+        return _described(
+            open_idx_file(_mnist_images("t10k") or _fetched_mnist(_MNIST_TEST_FILES)), "MNIST test", MNIST_NOTICE
+        )
+    return _described(open_idx_file(mnist_training_images()), "MNIST", MNIST_NOTICE)
 
 
 def mnist_training_images() -> Path:
@@ -74,12 +78,7 @@ def mnist_training_images() -> Path:
     Raises:
         MissingDataError: it is not there and cannot be fetched.
     """
-    for folder in data_folders():
-        for place in (folder / "mnist", folder / "MNIST", folder / "MNIST" / "raw"):
-            images = find_images_file(place) if place.is_dir() else None
-            if images is not None and images.name.startswith("train-images"):
-                return images
-    return _fetched_mnist(_MNIST_FILES)
+    return _mnist_images("train") or _fetched_mnist(_MNIST_FILES)
 
 
 def mnist_test_images(training: Path) -> Path:
@@ -93,6 +92,17 @@ def mnist_test_images(training: Path) -> Path:
     """
     beside = sorted(training.parent.glob("t10k-images*"))
     return beside[0] if beside else _fetched_mnist(_MNIST_TEST_FILES)
+
+
+def _mnist_images(start: str) -> Path | None:
+    """Return the idx file of images whose name begins so, where data lie; None where there is none."""
+    for folder in data_folders():
+        for place in (folder / "mnist", folder / "MNIST", folder / "MNIST" / "raw"):
+            found = sorted(place.glob(f"{start}-images*")) if place.is_dir() else []
+            images = next((one for one in found if is_images_file(one)), None)
+            if images is not None:
+                return images
+    return None
 
 
 def _fetched_mnist(files: tuple[RemoteFile, ...]) -> Path:
@@ -109,18 +119,20 @@ def _fetched_mnist(files: tuple[RemoteFile, ...]) -> Path:
 
 
 def open_cifar10(argument: str = "") -> ArraySource:
-    """Return CIFAR-10's 50,000 training images, 32×32 RGB, with labels.
+    """Return CIFAR-10's 50,000 training images, 32×32 RGB, with labels; of `cifar10:test` its 10,000 test images.
 
     Looked for as the tar or the unpacked folder, of the python or the binary version, in the folders of data and their
     folder `cifar10`; else fetched, 170 MB.
 
     Args:
-        argument: nothing; the source takes none.
+        argument: "test", "train" or nothing.
 
     Raises:
+        UsageError: another argument.
         MissingDataError: it is not there and cannot be fetched.
     """
-    _no_argument("cifar10", argument)
+    test = _is_test("cifar10", argument)
+    description = "CIFAR-10 test" if test else "CIFAR-10"
     for folder in data_folders():
         for base in (folder / "cifar10", folder):
             for name in (
@@ -131,7 +143,7 @@ def open_cifar10(argument: str = "") -> ArraySource:
             ):
                 place = base / name
                 if place.is_file() or is_cifar_folder(place):
-                    return _described(open_cifar(place), "CIFAR-10", None)
+                    return _described(open_cifar(place, test=test), description, None)
     try:
         tar = fetch(_CIFAR_FILE, _CIFAR_MIRRORS, download_folder() / "cifar10")
     except MissingDataError as error:
@@ -139,7 +151,21 @@ def open_cifar10(argument: str = "") -> ArraySource:
             f"CIFAR-10 is not on this machine: {error.message}",
             f"Get {_CIFAR_MIRRORS[0]}{_CIFAR_FILE.name} (170 MB), then `ganzoo train <recipe> --data PATH`; {_DIGITS}",
         ) from error
-    return _described(open_cifar(tar), "CIFAR-10", None)
+    return _described(open_cifar(tar, test=test), description, None)
+
+
+def _is_test(name: str, argument: str) -> bool:
+    """Return whether a source's argument asks for the test images.
+
+    Raises:
+        UsageError: it asks for something else.
+    """
+    if argument not in ("", "train", "test"):
+        raise UsageError(
+            f"The source {name!r} has no part {argument!r}.",
+            f"Write {name}, {name}:train or {name}:test; a path is given alone: --data {Path(argument)}",
+        )
+    return argument == "test"
 
 
 def open_faces(argument: str = "") -> NoReturn:

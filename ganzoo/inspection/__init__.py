@@ -1,0 +1,1 @@
+"""Inspection: instruments that look into a model and at what it draws."""
