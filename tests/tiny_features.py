@@ -29,7 +29,8 @@ class Quarters(FeatureExtractor):
         Quarters.batches.append(len(images))
         grey = images.float().mean(dim=3)
         half = grey.shape[1] // 2
-        rows = torch.stack([part.mean(dim=(1, 2)) for top in grey.split(half, 1) for part in top.split(half, 2)][:4], 1)
+        quarters = [grey[:, y : y + half, x : x + half] for y in (0, half) for x in (0, half)]
+        rows = torch.stack([part.mean(dim=(1, 2)) for part in quarters], dim=1)
         return Extracted(rows, rows[:, :3].contiguous())
 
 

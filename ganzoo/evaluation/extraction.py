@@ -12,9 +12,10 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,8 @@ import torch
 
 from ganzoo.errors import DataError, GanzooError, PluginError, UsageError
 from ganzoo.evaluation.contract import ImageSet, Progress
-from ganzoo.evaluation.tables import FeatureTable, FileRows, Moments, TableWriter, table_writer
+from ganzoo.evaluation.tables import NEIGHBOURS as REMEMBERED
+from ganzoo.evaluation.tables import FeatureTable, FileRows, Floats, Moments, TableWriter, table_writer
 from ganzoo.features.contract import Extracted, FeatureExtractor
 from ganzoo.files import (
     atomic_folder,
@@ -37,7 +39,8 @@ from ganzoo.strict_json import read_json
 from ganzoo.tensors import read_tensors, save_tensors
 
 SCHEMA_VERSION = 1
-FEATURES, LOGITS, MOMENTS, MANIFEST = "features.npy", "logits.npy", "moments.safetensors", "manifest.json"
+FEATURES, LOGITS, MANIFEST = "features.npy", "logits.npy", "manifest.json"
+MOMENTS, NEIGHBOURS = "moments.safetensors", "neighbours.safetensors"
 _LARGEST_MANIFEST = 1 << 20
 
 
@@ -98,8 +101,8 @@ def reference_table(
 ) -> FeatureTable:
     """Return the features of all images as `extract_all`, found in the cache or made now and kept there.
 
-    Images that only reading could tell from others (`fingerprint()` is None) are not kept. Mean and covariance are kept
-    beside the features as soon as someone asks for them.
+    Images that only reading could tell from others (`fingerprint()` is None) are not kept. Mean, covariance and the
+    distances of nearest neighbours are kept beside the features as soon as someone asks for them.
 
     Args:
         extractor: what makes them.
@@ -130,20 +133,31 @@ def reference_table(
 
 
 class _KeptTable(FeatureTable):
-    """A table in the cache, which keeps its moments there too."""
+    """A table in the cache, which keeps there too what was computed of it."""
 
     folder: Path
 
     @cached_property
     def moments(self) -> Moments:
         """Mean and covariance; see `FeatureTable.moments`."""
-        path = self.folder / MOMENTS
-        if (found := _read_moments(path, self)) is not None:
-            return found
+        side, path = self.dimension, self.folder / MOMENTS
+        shapes = {"mean": (side,), "covariance": (side, side)}
+        if (found := _read_kept(path, shapes, np.float64, len(self))) is not None:
+            return Moments(len(self), found["mean"], found["covariance"])
         made = super().moments
-        with contextlib.suppress(OSError):  # a full disk, a folder that was removed: what was asked for is there
-            _write_moments(path, made)
+        _keep(path, {"mean": made.mean, "covariance": made.covariance}, len(self))
         return made
+
+    def neighbour_distances(self, progress: Callable[[str, int, int], None] | None = None) -> Floats:
+        """Distances of every row from its nearest others; see `FeatureTable.neighbour_distances`."""
+        if self._neighbour_distances is None:
+            path = self.folder / NEIGHBOURS
+            shapes = {"distances": (len(self), min(REMEMBERED, len(self) - 1))}
+            if (found := _read_kept(path, shapes, np.float32, len(self))) is not None:
+                self._neighbour_distances = found["distances"]
+            else:
+                _keep(path, {"distances": super().neighbour_distances(progress)}, len(self))
+        return super().neighbour_distances(progress)
 
 
 def _batches(extractor: FeatureExtractor, images: ImageSet, progress: Progress) -> Iterator[tuple[int, Extracted]]:
@@ -284,25 +298,28 @@ def _open_table(
     return table
 
 
-def _read_moments(path: Path, table: FeatureTable) -> Moments | None:
+def _read_kept(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: type[np.floating], count: int
+) -> dict[str, npt.NDArray[Any]] | None:
+    """Return what was computed of a table and kept, or None where it is missing, damaged or of other rows."""
     if not path.is_file():
         return None
     try:
         tensors, metadata = read_tensors(path)
-        mean, covariance = tensors["mean"].numpy(), tensors["covariance"].numpy()
+        found = {name: tensors[name].numpy() for name in shapes}
     except (GanzooError, KeyError):
         return None
-    side = table.dimension
-    if mean.shape != (side,) or covariance.shape != (side, side) or mean.dtype != np.float64:
-        return None
-    return Moments(len(table), mean, covariance) if metadata.get("count") == len(table) else None
+    fits = all(found[name].shape == shape and found[name].dtype == dtype for name, shape in shapes.items())
+    return found if fits and metadata.get("count") == count else None
 
 
-def _write_moments(path: Path, moments: Moments) -> None:
+def _keep(path: Path, arrays: Mapping[str, npt.NDArray[Any]], count: int) -> None:
+    """Keep what was computed of a table; what a full disk or a removed folder forbids is done without."""
     temporary = temporary_sibling(path)
-    try:
-        tensors = {"mean": torch.from_numpy(moments.mean), "covariance": torch.from_numpy(moments.covariance)}
-        save_tensors(temporary, tensors, {"schema_version": SCHEMA_VERSION, "count": moments.count})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        try:
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            save_tensors(temporary, tensors, {"schema_version": SCHEMA_VERSION, "count": count})
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,8 @@ from ganzoo.files import flush_to_disk
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 BLOCK_ROWS = 4096
+NEIGHBOURS = 5
+"""How many of its nearest rows a table remembers the distances of: what precision, recall, density and coverage need."""
 _ITEM = 4  # bytes of a float32
 _ANEW = "Delete it; it is made anew."
 
@@ -204,6 +206,7 @@ class FeatureTable:
             if others is not None and others.shape[0] != features.shape[0]:
                 raise DataError(f"{features.shape[0]} features come with {others.shape[0]} {what}.")
         self._features, self._logits, self._labels, self._indices = features, logits, labels, indices
+        self._neighbour_distances: Floats | None = None
 
     @classmethod
     def of(
@@ -300,6 +303,25 @@ class FeatureTable:
             mean += away * (len(rows) / both)
             count = both
         return Moments(count, origin + mean, scatter / (count - 1))
+
+    def neighbour_distances(self, progress: Callable[[str, int, int], None] | None = None) -> Floats:
+        """Return the distances of every row from its nearest others: (N, n) float32, n the smaller of 5 and N - 1.
+
+        They are computed once, which takes a time that grows as the square of N.
+
+        Args:
+            progress: is told how many rows are done.
+
+        Raises:
+            UsageError: a single row.
+            DataError: features that are not finite.
+        """
+        if self._neighbour_distances is None:
+            from ganzoo.evaluation.distances import nearest  # which stands on this module
+
+            count = max(1, min(NEIGHBOURS, len(self) - 1))
+            _, self._neighbour_distances = nearest(self, self, count, same=True, progress=progress)
+        return self._neighbour_distances
 
     def _read(self, rows: Rows, first: int, last: int) -> Floats:
         first, last = max(0, first), max(0, last)

@@ -19,6 +19,7 @@ from ganzoo.data import writing as writing_module
 from ganzoo.data.dedup import DedupOptions, DedupProgress, Duplicates, deduplicate, find_duplicates
 from ganzoo.data.dedup import autoencoder as autoencoder_module
 from ganzoo.data.dedup.autoencoder import AutoencoderConfig
+from ganzoo.data.dedup.finding import without
 from ganzoo.data.dedup.result import read_duplicates
 from ganzoo.errors import DataError, UsageError
 
@@ -76,6 +77,13 @@ def test_flat_images_are_duplicates_only_where_they_are_equal() -> None:
     noisy = flat + np.random.default_rng(0).integers(0, 3, flat.shape, dtype=np.uint8)
     found = find_duplicates(np.concatenate([flat, noisy, flat[5:7]]))
     assert numbers(found) == [(5, 40), (6, 41)]
+
+
+def test_faint_shapes_on_other_colours_are_not_duplicates() -> None:
+    """Freed of tint and contrast they would be the same."""
+    ramp = np.tile(np.linspace(0, 6, 32), (32, 1))[..., None]
+    colours = np.random.default_rng(1).integers(20, 230, (8, 1, 1, 3))
+    assert numbers(find_duplicates((colours + ramp).astype(np.uint8))) == []
 
 
 def test_the_same_shapes_in_other_colours_are_not_duplicates() -> None:
@@ -223,6 +231,16 @@ def test_the_clean_pack_keeps_labels_classes_factors_and_the_order(tmp_path: Pat
     assert pack.factors["place"].tolist() == left
     assert pack.factors["pair"].shape == (8, 2)
     pack.verify()
+
+
+def test_what_is_left_of_a_source_is_told_without_reading_it() -> None:
+    images, labels = stacked(scenes(5)), np.array([4, 3, 2, 1, 0])
+    source = ArraySource(np.concatenate([images[:4], images[:1]]), labels, description="scenes")
+    left = without(source, find_duplicates(source))
+    assert (len(left), left.name(3), left.labelled) == (4, "number 3", True)
+    assert left.labels is not None
+    assert left.labels.tolist() == [4, 3, 2, 1]
+    assert left.fingerprint() != source.fingerprint()
 
 
 def test_the_clean_pack_is_the_same_bytes_wherever_it_is_made(tmp_path: Path) -> None:

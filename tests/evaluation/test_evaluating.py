@@ -34,7 +34,7 @@ from ganzoo.evaluation.choosing import DEFAULT_METRICS
 from ganzoo.evaluation.evaluating import EvaluationRequest, Listeners, conduct
 from ganzoo.evaluation.judged import Choice, is_model
 from ganzoo.files import cache_home
-from ganzoo.models import Model, ModelConfig, save_model
+from ganzoo.models import Model, ModelConfig, load_model, save_model
 from ganzoo.sampling import TorchSampler
 from ganzoo.tensors import load_strictly
 from ganzoo.training.networks import build_networks
@@ -93,9 +93,15 @@ def test_features_of_a_side_are_computed_once_and_the_references_kept() -> None:
 
 def test_a_models_images_are_drawn_once_whatever_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model(ModelConfig(recipe(), "raw", 1, 0.0), *build_networks(recipe()))
-    sampler, drawn = TorchSampler(model, device="cpu"), []
+    sampler = TorchSampler(model, device="cpu")
+    drawn: list[int] = []
     pixels = sampler.pixels
-    monkeypatch.setattr(sampler, "pixels", lambda seeds, *rest, **more: drawn.append(1) or pixels(seeds, *rest, **more))
+
+    def counted(seeds: npt.ArrayLike, *rest: Any, **more: Any) -> Pixels:
+        drawn.append(1)
+        return pixels(seeds, *rest, **more)
+
+    monkeypatch.setattr(sampler, "pixels", counted)
     images = SampledImages(sampler, range(150))
     evaluate_images(images, images, metrics=["gap", "inception_gap", "brightness"], features="quarters", device="cpu")
     drawn_by_generated = len(drawn) - 2 * 3  # as a reference they are drawn anew by each of two extractors
@@ -384,7 +390,7 @@ def images_of(model: Model, count: int) -> Pixels:
 
 def test_a_runs_published_model_is_judged_beside_its_training_images(run: Path) -> None:
     found, notes = judged(run, metrics=["gap", "brightness"])
-    model = ganzoo.models.load_model(run / "model")  # type: ignore[attr-defined]
+    model = load_model(run / "model")
     assert found["gap-quarters"].value == pytest.approx(gap(images_of(model, 40), tiny_images()), rel=1e-5)
     assert (found.subject, notes) == ("00000-tiny", [])
     told = found.protocol["generated"]
@@ -487,7 +493,7 @@ def test_what_only_a_run_has_is_refused_of_a_model_folder(
 
 
 def test_models_samplers_and_sets_of_images_are_judged_as_they_are(tmp_path: Path) -> None:
-    model = ganzoo.models.load_model(published(tmp_path / "model"))  # type: ignore[attr-defined]
+    model = load_model(published(tmp_path / "model"))
     expected = images_of(model, 40)
     for what in (model, TorchSampler(model, device="cpu"), SampledImages(TorchSampler(model, "cpu"), range(40))):
         found, _ = judged(what, metrics="brightness")
@@ -517,7 +523,7 @@ def test_other_images_than_those_of_the_training_are_told_of(tmp_path: Path) -> 
 def test_an_exported_model_is_judged_like_the_one_that_it_was_exported_from(run: Path) -> None:
     from ganzoo.export import export_onnx
 
-    export_onnx(ganzoo.models.load_model(run / "model"), run / "model" / "model.onnx")  # type: ignore[attr-defined]
+    export_onnx(load_model(run / "model"), run / "model" / "model.onnx")
     torch_one, _ = judged(run, metrics=["gap", "brightness"])
     for what, options in ((run, {"runtime": "onnx"}), (run / "model" / "model.onnx", {})):
         found, _ = judged(what, metrics=["gap", "brightness"], **options)
@@ -536,7 +542,7 @@ def test_a_conditional_models_classes_are_named_by_what_it_was_trained_on(tmp_pa
 
 
 def test_a_model_that_draws_nan_is_an_error_of_one_line(tmp_path: Path) -> None:
-    model = ganzoo.models.load_model(published(tmp_path / "model"))  # type: ignore[attr-defined]
+    model = load_model(published(tmp_path / "model"))
     state = {
         name: torch.full_like(one, float("nan")) if one.is_floating_point() else one
         for name, one in model.generator.state_dict().items()
@@ -703,7 +709,7 @@ def test_a_training_set_that_was_enlarged_for_the_training_is_no_surprise(run: P
     from ganzoo.evaluation.real_images import Wanted
 
     with ExitStack() as stack:  # what the training saw, by its checksum
-        model = ganzoo.models.load_model(big)  # type: ignore[attr-defined]
+        model = load_model(big)
         wanted = wanted_for(Judged(ArrayImages(noise(4, size=16)), "big", "big", model.config), Choice())
         asked = Wanted(wanted.request, image_size=True)
         sha = open_real(tiny_images(), asked, stack).to_dict()["content_sha256"]

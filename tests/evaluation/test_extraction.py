@@ -414,9 +414,34 @@ def test_moments_of_other_images_are_not_taken_for_these(tmp_path: Path) -> None
     right = reference_table(Sums(), Noise(9), cache_dir=tmp_path).moments
     path = _entry(tmp_path) / "moments.safetensors"
     for other in (Moments(8, right.mean, right.covariance * 2), Moments(9, right.mean[:5], right.covariance[:5, :5])):
-        extraction._write_moments(path, other)
+        extraction._keep(path, {"mean": other.mean, "covariance": other.covariance}, other.count)
         found = reference_table(Sums(), Noise(9), cache_dir=tmp_path).moments
         assert np.array_equal(found.covariance, right.covariance)
+
+
+def test_distances_of_neighbours_are_kept_and_made_anew_where_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = reference_table(Sums(), Noise(9), cache_dir=tmp_path).neighbour_distances()
+    assert right.shape == (9, 5)
+    path = _entry(tmp_path) / "neighbours.safetensors"
+    whole = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("ganzoo.evaluation.distances.nearest", None)  # not asked again
+        assert np.array_equal(reference_table(Sums(), Noise(9), cache_dir=tmp_path).neighbour_distances(), right)
+    _flip(path)
+    assert np.array_equal(reference_table(Sums(), Noise(9), cache_dir=tmp_path).neighbour_distances(), right)
+    assert path.read_bytes() == whole
+    extraction._keep(path, {"distances": right[:8]}, 8)
+    assert np.array_equal(reference_table(Sums(), Noise(9), cache_dir=tmp_path).neighbour_distances(), right)
+
+
+def test_the_neighbours_of_a_part_are_looked_for_in_the_part(tmp_path: Path) -> None:
+    table = reference_table(Sums(), Noise(9), cache_dir=tmp_path)
+    whole = table.neighbour_distances()
+    part = table.subset(np.arange(4)).neighbour_distances()
+    assert part.shape == (4, 3)
+    assert (part[:, 0] >= whole[:4, 0]).all()
 
 
 def test_moments_of_a_part_are_not_those_of_the_whole(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from ganzoo.errors import UsageError
 from ganzoo.evaluation.contract import Metric, Need, Progress, Subject, Value, metric_name
 from ganzoo.evaluation.distances import Radii, count_in_balls, nearest
 from ganzoo.evaluation.metrics.comparing import BY_TEST_IMAGES, Compared, compared
-from ganzoo.evaluation.tables import FeatureTable
+from ganzoo.evaluation.tables import NEIGHBOURS, FeatureTable
 
 PRECISION_RECALL_NEIGHBOURS = 3
 DENSITY_COVERAGE_NEIGHBOURS = 5
@@ -41,6 +41,8 @@ def radii(table: FeatureTable, k: int, progress: Progress | None = None) -> Radi
         UsageError: no more rows than k.
         DataError: features that are not finite.
     """
+    if k <= min(NEIGHBOURS, len(table) - 1):
+        return table.neighbour_distances(progress)[:, k - 1].copy()
     _, distances = nearest(table, table, k, same=True, progress=progress)
     return distances[:, -1].copy()
 
