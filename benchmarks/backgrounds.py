@@ -47,7 +47,9 @@ def rooms(numbers: npt.NDArray[np.int64], varied: tuple[str, ...]) -> Pixels:
     drawn = draw(numbers)
     given: dict[str, Any] = {**FIXED, **{name: drawn[name] for name in (*OBJECT, *varied)}}
     parts = [
-        render(complete({name: value[part] if np.ndim(value) else value for name, value in given.items()}), image_size=SIZE)
+        render(
+            complete({name: value[part] if np.ndim(value) else value for name, value in given.items()}), image_size=SIZE
+        )
         for part in np.array_split(np.arange(len(numbers)), max(1, len(numbers) // 500))
     ]
     return np.concatenate(parts)
@@ -94,7 +96,7 @@ def main() -> None:
             data=images,
             kimg=asked.kimg,
             seed=asked.seed,
-            overrides=["data.mirror=false", "data.crop=\"none\""],
+            overrides=["data.mirror=false", 'data.crop="none"'],
             out=asked.out / f"{name}-{asked.kimg:g}-{asked.seed}",
         )
         model = ganzoo.load_pretrained(str(run.model))

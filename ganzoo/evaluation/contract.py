@@ -21,7 +21,6 @@ from ganzoo.evaluation.tables import FeatureTable
 if TYPE_CHECKING:
     import torch
 
-    from ganzoo.data.packs import Pack
     from ganzoo.features.contract import FeatureExtractor
     from ganzoo.models import Model
 
@@ -29,6 +28,10 @@ Better = Literal["lower", "higher", "reference"]
 Need = Literal["features", "logits", "labels", "reference", "test", "discriminator"]
 Progress = Callable[[str, int, int], None]
 """Is told, while something long runs, what it is, how much is done, and of how much."""
+
+
+def silent(what: str, done: int, of: int) -> None:
+    """Tell nobody."""
 
 
 class ImageSet(Protocol):
@@ -87,6 +90,7 @@ class Subject:
         extractor: that made the features; None for metrics that need none.
         model: the judged model with its networks, for metrics that look into the discriminator; else None.
         seed: of every random choice that a metric makes (subsets, pairs, splits).
+        device: where a metric that runs networks of its own should: "auto", "cpu", "cuda" ….
         progress: is told how far it is.
     """
 
@@ -96,7 +100,8 @@ class Subject:
     extractor: FeatureExtractor | None = None
     model: Model | None = None
     seed: int = 0
-    progress: Progress = field(default=lambda what, done, of: None)
+    device: str = "auto"
+    progress: Progress = silent
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from ganzoo.errors import DataError, GanzooError, PluginError, UsageError
-from ganzoo.evaluation.contract import ImageSet, Progress
+from ganzoo.evaluation.contract import ImageSet, Progress, silent
 from ganzoo.evaluation.tables import NEIGHBOURS as REMEMBERED
 from ganzoo.evaluation.tables import FeatureTable, FileRows, Floats, Moments, TableWriter, table_writer
 from ganzoo.features.contract import Extracted, FeatureExtractor
@@ -44,16 +44,12 @@ MOMENTS, NEIGHBOURS = "moments.safetensors", "neighbours.safetensors"
 _LARGEST_MANIFEST = 1 << 20
 
 
-def _silent(what: str, done: int, of: int) -> None:
-    """Tell nobody."""
-
-
 def extract_all(
     extractor: FeatureExtractor,
     images: ImageSet,
     *,
     folder: Path | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> FeatureTable:
     """Return the features of all images, with the logits and labels that belong to them.
 
@@ -97,7 +93,7 @@ def reference_table(
     images: ImageSet,
     *,
     cache_dir: Path | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> FeatureTable:
     """Return the features of all images as `extract_all`, found in the cache or made now and kept there.
 

@@ -27,7 +27,7 @@ from ganzoo.evaluation.choosing import (
     main_features,
     split_measurable,
 )
-from ganzoo.evaluation.contract import ImageSet, Progress, Side, Subject, Value
+from ganzoo.evaluation.contract import ImageSet, Progress, Side, Subject, Value, silent
 from ganzoo.evaluation.extraction import extract_all, reference_table
 from ganzoo.evaluation.results import Evaluation
 from ganzoo.evaluation.tables import FeatureTable
@@ -36,10 +36,6 @@ from ganzoo.features.contract import FeatureExtractor
 
 if TYPE_CHECKING:
     from ganzoo.models import Model
-
-
-def _silent(what: str, done: int, of: int) -> None:
-    """Tell nobody."""
 
 
 def evaluate_images(
@@ -56,7 +52,7 @@ def evaluate_images(
     device: str = "auto",
     subject: str = "images",
     folder: Path | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Return numbers about images, each with its protocol.
 
@@ -101,7 +97,7 @@ def evaluate_images(
         given = replace(given, generated=keep(generated, working))
         for number, name in enumerate(dict.fromkeys(one.extractor for one in asked)):
             features_in = working / f"features-{number}"
-            prepared = _prepare(given, None if name is None else extractors[name], features_in, seed, progress)
+            prepared = _prepare(given, None if name is None else extractors[name], features_in, seed, device, progress)
             for one in asked:
                 if one.extractor != name:
                     continue
@@ -133,14 +129,16 @@ def _check_alike(given: Given) -> None:
             )
 
 
-def _prepare(given: Given, extractor: FeatureExtractor | None, folder: Path, seed: int, progress: Progress) -> Subject:
+def _prepare(
+    given: Given, extractor: FeatureExtractor | None, folder: Path, seed: int, device: str, progress: Progress
+) -> Subject:
     """Return what the metrics on one extractor are given; its features are computed now.
 
     Args:
         given: the images.
         extractor: None for metrics that need no features.
         folder: where the features of judged images are written.
-        seed, progress: of the evaluation.
+        seed, device, progress: of the evaluation.
     """
 
     def side(images: ImageSet | None) -> Side | None:
@@ -156,7 +154,7 @@ def _prepare(given: Given, extractor: FeatureExtractor | None, folder: Path, see
         table = extract_all(extractor, given.generated, folder=folder, progress=progress)
         generated = Side(given.generated, table)
     assert generated is not None
-    return Subject(generated, side(given.reference), side(given.test), extractor, given.model, seed, progress)
+    return Subject(generated, side(given.reference), side(given.test), extractor, given.model, seed, device, progress)
 
 
 def _measure(asked: Asked, subject: Subject, classes: Sequence[str]) -> list[Value]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ganzoo.errors import UsageError
-from ganzoo.evaluation.contract import ImageSet, Progress
+from ganzoo.evaluation.contract import ImageSet, Progress, silent
 from ganzoo.evaluation.extraction import extract_all
 from ganzoo.evaluation.svm import COSTS, FOLDS, TOLERANCE, CostChoice, SVMProblem
 from ganzoo.evaluation.tables import FeatureTable
@@ -32,10 +32,6 @@ from ganzoo.zoo import create_model
 DRAWS, PER_CLASS = 10, 400
 _IN_MEMORY = 1 << 30  # bytes of features; more lie in files
 _USUAL_PASSES = 60  # over the features for one C; only how far a bar goes depends on it
-
-
-def _silent(what: str, done: int, of: int) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +148,7 @@ def discriminator_extractor(
     *,
     layers: Sequence[str] | None = None,
     pool: int = POOL,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> DiscriminatorFeatures:
     """Return the extractor of a model's discriminator, with batch norm's statistics of the training images.
 
@@ -176,7 +172,7 @@ def probe_images(
     settings: ProbeSettings | None = None,
     *,
     seed: int = 0,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> ProbeResult:
     """Return what linear classifiers on an extractor's features reach; many features lie in files meanwhile.
 
@@ -211,7 +207,7 @@ def probe_tables(
     *,
     seed: int = 0,
     features: dict[str, Any] | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> ProbeResult:
     """Return what linear classifiers on features reach.
 
@@ -256,7 +252,7 @@ def probe_baselines(
     layers: Sequence[str] | None = None,
     pool: int = POOL,
     seed: int = 0,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> dict[str, ProbeResult]:
     """Return what the same classifiers reach without what the training of a GAN learnt.
 

@@ -24,8 +24,9 @@ class Evaluation:
     Attributes:
         subject: what was judged, one line: "dcgan-mnist", "folder 'samples'".
         values: the numbers, in the order in which they were asked for.
-        protocol: what all of them share, JSON-able: "generated", "reference" and "test" (as `ImageSet.to_dict`), "features"
-            (name → as `FeatureExtractor.to_dict`), "seed", "versions".
+        protocol: what all of them share, JSON-able: "generated", "reference" and "test" (as `ImageSet.to_dict`),
+            "features" (name → as `FeatureExtractor.to_dict`), "seed", "device", "versions"; "left_out" and "command"
+            where there are such.
     """
 
     subject: str

@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 BLOCK_ROWS = 4096
 NEIGHBOURS = 5
-"""How many of its nearest rows a table remembers the distances of: what precision, recall, density and coverage need."""
+"""How many of its nearest rows a table remembers the distances of: as many as precision and coverage look at."""
 _ITEM = 4  # bytes of a float32
 _ANEW = "Delete it; it is made anew."
 

@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, metavar="FILE", help="what is written (default: ganzoo's own)")
     train.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda … (default: auto)")
-    train.add_argument("--epochs", type=int, help="passes over the images, in one cycle (default: the classifier's own)")
+    train.add_argument(
+        "--epochs", type=int, help="passes over the images, in one cycle (default: the classifier's own)"
+    )
     verify = commands.add_parser("verify", help="check the packaged files")
     verify.add_argument(
         "--data", action="append", default=[], metavar="NAME=SOURCE", help="labelled test images of a classifier"

@@ -29,8 +29,8 @@ class Training:
         network: arguments of `ConvNet`.
         image_size: side of the images, in pixels.
         epochs: passes over the training images while the learning rate rises and falls.
-        second_epochs: passes of a second such cycle, from where the first ended (I. Loshchilov, F. Hutter, "SGDR", arXiv
-            1608.03983), in which nothing is blanked; 0 for none.
+        second_epochs: passes of a second such cycle, from where the first ended (I. Loshchilov, F. Hutter, "SGDR",
+            arXiv 1608.03983), in which nothing is blanked; 0 for none.
         shift: images move by up to so many pixels in either direction; what comes in is mirrored at the edge.
         mirror: whether half of the images are flipped left to right.
         blank: side of the square that is set to grey, in pixels; 0 for none.

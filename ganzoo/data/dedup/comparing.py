@@ -20,7 +20,7 @@ from ganzoo.data.packs import Pack
 
 Indices = npt.NDArray[np.int64]
 _PLACES, _PATCHES = 16, 8
-LEAST_CONTRAST = 0.0  # levels of 255: the root mean square of a thumbnail about its means, below which it is flat
+LEAST_CONTRAST = 4.0  # levels of 255: the root mean square of a thumbnail about its means, below which it is flat
 _BLOCK = 2048  # pairs compared at once: some 40 MB
 
 

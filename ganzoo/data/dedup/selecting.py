@@ -32,7 +32,7 @@ class SelectedSource(Source):
         self._source, self._numbers, self._told_by = source, numbers, told_by
         self.description = source.description
         self.classes, self.labelled = source.classes, source.labelled
-        self.labels = None if source.labels is None else source.labels
+        self.labels = None if source.labels is None else source.labels[numbers]
         self.rejected, self.parallel, self.notice = source.rejected, source.parallel, source.notice
         if source.factors is not None:
             self.factors = {name: np.asarray(values)[numbers] for name, values in source.factors.items()}

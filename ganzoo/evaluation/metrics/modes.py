@@ -83,7 +83,7 @@ class Modes(Metric):
         wanted = self.classifier or (GREY_CLASSIFIER if stacked or images.channels == 1 else COLOUR_CLASSIFIER)
         if subject.extractor is not None and subject.extractor.name == wanted:
             return subject.extractor
-        opened = open_extractor(wanted)
+        opened = open_extractor(wanted, device=subject.device)
         if opened.num_classes < 2 or (stacked and opened.num_classes != 10):
             raise UsageError(
                 f"The features {wanted} name {opened.num_classes} classes, so that modes cannot be counted by them.",
