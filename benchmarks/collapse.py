@@ -68,7 +68,7 @@ def measure(run: Path, data: str) -> dict[str, Any]:
 def main() -> None:
     """Train, measure, print a table; write it as JSON, with a picture of all settings."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--kimg", type=float, default=32.0, help="length of each training")
+    parser.add_argument("--kimg", type=float, default=64.0, help="length of each training")
     parser.add_argument("--data", default="stackedmnist", help="stackedmnist, or stackedmnist:PATH")
     parser.add_argument("--seed", type=int, default=0, help="of the trainings")
     parser.add_argument("--out", type=Path, default=Path("collapse"), help="folder of runs and results")

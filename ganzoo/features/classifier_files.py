@@ -34,7 +34,7 @@ class ClassifierFacts:
         name: of the extractor.
         image_size: side of its images, in pixels.
         channels: of its images, 1 or 3.
-        stem, widths: of `ConvNet`.
+        stem, widths, both_sides: of `ConvNet`.
         classes: names of the classes.
         data: what it was trained on.
         licence: of the weights, as an SPDX expression.
@@ -49,6 +49,7 @@ class ClassifierFacts:
     channels: int
     stem: int
     widths: tuple[int, ...]
+    both_sides: bool
     classes: tuple[str, ...]
     data: str
     licence: str
@@ -65,6 +66,7 @@ class ClassifierFacts:
             "stem": self.stem,
             "widths": self.widths,
             "num_classes": len(self.classes),
+            "both_sides": self.both_sides,
         }
 
 
@@ -89,7 +91,7 @@ def save_classifier(
         name: of the extractor: "mnist-convnet".
         network: the trained network, or its state dict.
         image_size: side of its images, in pixels.
-        arguments: of `ConvNet`: channels, stem, widths, num_classes.
+        arguments: of `ConvNet`: channels, stem, widths, num_classes, and both_sides where it is set.
         classes: names of the classes.
         data: what it was trained on.
         licence: of the weights, as an SPDX expression.
@@ -109,6 +111,7 @@ def save_classifier(
         channels=arguments["channels"],
         stem=arguments["stem"],
         widths=tuple(arguments["widths"]),
+        both_sides=bool(arguments.get("both_sides", False)),
         classes=tuple(classes),
         data=data,
         licence=licence,
@@ -176,6 +179,8 @@ def _check_fields(fields: Mapping[str, Any]) -> None:
         raise ValueError("images too small for its stages")
     if not fields["widths"] or not fields["classes"] or len(fields["classes"]) > _MOST_WIDTH:
         raise ValueError("no stages or no classes")
+    if type(fields["both_sides"]) is not bool:
+        raise ValueError("both_sides that is neither true nor false")
     texts = [*fields["classes"], *(fields[key] for key in ("name", "data", "licence", "notice", "protocol", "torch"))]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("what should be text is not")

@@ -124,9 +124,10 @@ def publish_classifier(
         share = accuracy(load_classifier(rounded)[0], test_images)
         if (size := rounded.stat().st_size) > LARGEST_FILE - (1 << 12):
             raise WeightsError(f"The weights of {name} take {size:,} bytes, more than a package should hold.")
+    seen = "of each image and its mirror image together" if training.network.get("both_sides") else "one pass"
     protocol = (
         f"share of {test_images.count:,} images ({origin.test}, content {test_images.manifest.content_sha256[:16]}) "
-        "whose class these 16-bit weights name, computed in float32, one pass, unaltered images"
+        f"whose class these 16-bit weights name, computed in float32, {seen}"
     )
     target = packaged_file(name) if path is None else path
     sha256 = save(target, share, protocol)

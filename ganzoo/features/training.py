@@ -62,7 +62,7 @@ TRAININGS = {
         blank=0,
     ),
     "cifar-convnet": Training(
-        network={"channels": 3, "stem": 32, "widths": (64, 192, 224), "num_classes": 10},
+        network={"channels": 3, "stem": 32, "widths": (64, 192, 224), "num_classes": 10, "both_sides": True},
         image_size=32,
         epochs=14,
         second_epochs=16,

@@ -15,6 +15,7 @@ import torch
 from ganzoo.data import DataRequest, Pack, open_pack
 from ganzoo.data.sources.base import ArraySource
 from ganzoo.errors import UsageError
+from ganzoo.features.convnet import ConvNet
 from ganzoo.features.training import TRAININGS, Training, _triangle, accuracy, augment, train_classifier
 
 _NETWORK = {"channels": 1, "stem": 8, "widths": (16, 24), "num_classes": 10}
@@ -145,6 +146,21 @@ def test_a_second_cycle_goes_on_where_the_first_ended_and_blanks_nothing(
         "cycle 2, epoch 1 of 2",
         "cycle 2, epoch 2 of 2",
     ]
+
+
+def test_a_net_that_looks_at_both_sides_takes_the_mean_of_both_once_it_is_trained() -> None:
+    torch.manual_seed(0)
+    plain = ConvNet(**_NETWORK).eval()
+    both = ConvNet(**_NETWORK, both_sides=True).eval()
+    both.load_state_dict(plain.state_dict())
+    image = torch.rand(3, 1, 8, 8) * 2 - 1
+    features, logits = both(image)
+    one, other = plain(image)[0], plain(image.flip(3))[0]
+    assert torch.allclose(features, (one + other) / 2)
+    assert not torch.allclose(features, one, atol=1e-3)
+    assert torch.allclose(logits, (plain(image)[1] + plain(image.flip(3))[1]) / 2, atol=1e-6)
+    assert torch.allclose(both(image.flip(3))[0], features)
+    assert torch.equal(both.train()(image)[0], plain.train()(image)[0])
 
 
 def test_accuracy_counts_what_is_named_rightly(digits: Pack) -> None:

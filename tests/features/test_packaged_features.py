@@ -67,7 +67,7 @@ def test_a_file_tells_what_it_is(tmp_path: Path) -> None:
     facts = read_facts(tmp_path / "told.safetensors")
     assert (facts.name, facts.classes, facts.widths, facts.image_size) == ("small", ("a", "b", "c"), (4, 6), 9)
     assert (facts.accuracy, facts.protocol, facts.licence, facts.data) == (0.75, "by eye", "MIT", "nothing")
-    assert facts.network == SMALL
+    assert facts.network == SMALL | {"both_sides": False}
     assert facts.torch == torch.__version__.partition("+")[0]
 
 
@@ -121,6 +121,7 @@ def _without_metadata(path: Path) -> None:
         (_changed(widths=[]), "no stages"),
         (_changed(widths=None), "metadata are not whole"),
         (_changed(stem=True), "widths that cannot be"),
+        (_changed(both_sides=1), "both_sides that is neither"),
         (_changed(channels=4), "images that cannot be"),
         (_changed(image_size=3), "too small for its stages"),
         (_changed(image_size="9"), "images that cannot be"),
