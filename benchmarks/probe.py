@@ -28,7 +28,7 @@ import torch
 import ganzoo
 from ganzoo.data import DataRequest, open_pack
 from ganzoo.evaluation.image_sets import PackImages
-from ganzoo.evaluation.probing import (
+from ganzoo.evaluation.probe.probing import (
     DRAWS,
     PER_CLASS,
     ProbeResult,

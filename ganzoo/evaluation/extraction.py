@@ -24,7 +24,7 @@ import torch
 from ganzoo.errors import DataError, GanzooError, PluginError, UsageError
 from ganzoo.evaluation.contract import ImageSet, Progress, silent
 from ganzoo.evaluation.tables import NEIGHBOURS as REMEMBERED
-from ganzoo.evaluation.tables import FeatureTable, FileRows, Floats, Moments, TableWriter, table_writer
+from ganzoo.evaluation.tables import FeatureTable, FileRows, Floats, Moments, TableWriter
 from ganzoo.features.contract import Extracted, FeatureExtractor
 from ganzoo.files import (
     atomic_folder,
@@ -206,7 +206,7 @@ def _written(path: Path, rows: int, columns: int) -> Iterator[TableWriter]:
     try:
         with _clear_of_disk_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-            writer = table_writer(temporary, rows, columns)
+            writer = TableWriter(temporary, rows, columns)
         try:
             yield writer
         finally:

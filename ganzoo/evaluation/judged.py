@@ -28,7 +28,7 @@ from ganzoo.data.specs import PackSource, open_source
 from ganzoo.errors import DataError, ModelReferenceError, UsageError, suggest
 from ganzoo.evaluation.contract import ImageSet
 from ganzoo.evaluation.image_sets import ChosenImages, PackImages, evenly
-from ganzoo.evaluation.native import EqualSource, first_shape
+from ganzoo.evaluation.native_sizes import EqualSource, first_shape
 from ganzoo.model_config import CONFIG, ModelConfig
 from ganzoo.references import FOREIGN_SUFFIXES, HUB_PREFIX
 from ganzoo.registry import sources

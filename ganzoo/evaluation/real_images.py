@@ -18,7 +18,7 @@ from ganzoo.data.specs import open_source
 from ganzoo.errors import DataError, GanzooError, MissingDataError, UsageError
 from ganzoo.evaluation.image_sets import PackImages, evenly
 from ganzoo.evaluation.judged import Choice, Judged, chosen_count
-from ganzoo.evaluation.native import some_shapes
+from ganzoo.evaluation.native_sizes import some_shapes
 
 if TYPE_CHECKING:
     from ganzoo.data.writing import PackProgress

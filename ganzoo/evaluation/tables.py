@@ -333,16 +333,6 @@ class FeatureTable:
         return chosen if self._indices is None else self._indices[chosen]
 
 
-def table_writer(path: Path, rows: int, columns: int) -> TableWriter:
-    """Return a writer of an .npy file of float32 that takes its rows in order.
-
-    Args:
-        path: the file; atomicity is the caller's.
-        rows, columns: its shape.
-    """
-    return TableWriter(path, rows, columns)
-
-
 class TableWriter:
     """Writes rows of float32 into an .npy file as they come; a context manager.
 

@@ -22,8 +22,8 @@ class ConvNet(nn.Module):
         stem: width of the first convolution, at full size.
         widths: of the stages; each halves the size (rounding down). The last is the number of features.
         num_classes: of the logits.
-        both_sides: whether, once trained, it looks at the mirror image too and takes the mean of both: for a net that was
-            trained on mirrored images, one error in twelve fewer on CIFAR-10, at twice the time.
+        both_sides: whether, once trained, it looks at the mirror image too and takes the mean of both: for a net that
+            was trained on mirrored images, one error in twelve fewer on CIFAR-10, at twice the time.
     """
 
     def __init__(

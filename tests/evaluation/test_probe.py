@@ -16,10 +16,10 @@ from sklearn.svm import LinearSVC
 import ganzoo
 from ganzoo import registry
 from ganzoo.errors import UsageError
-from ganzoo.evaluation import probing
 from ganzoo.evaluation.contract import Side, Subject, Value
 from ganzoo.evaluation.metrics.probe import Probe
-from ganzoo.evaluation.probing import (
+from ganzoo.evaluation.probe import probing
+from ganzoo.evaluation.probe.probing import (
     ProbeSettings,
     discriminator_extractor,
     draw_per_class,

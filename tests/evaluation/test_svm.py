@@ -13,8 +13,8 @@ from sklearn.datasets import load_digits
 from sklearn.svm import LinearSVC
 
 from ganzoo.errors import UsageError
-from ganzoo.evaluation import svm
-from ganzoo.evaluation.svm import LinearSVM, SVMProblem, fit_svm
+from ganzoo.evaluation.probe import newton, svm
+from ganzoo.evaluation.probe.svm import LinearSVM, SVMProblem, fit_svm
 from ganzoo.evaluation.tables import FeatureTable, FileRows, TableWriter
 
 Table = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
@@ -77,15 +77,15 @@ def test_features_are_taken_as_they_are_with_any_scale_and_mean(digits: Table, s
 def test_tables_read_in_blocks_of_float32_give_the_coefficients_of_linear_svc(
     digits: Table, cost: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(svm, "_EXACT_NUMBERS", 0)
-    monkeypatch.setattr(svm, "_BLOCK_BYTES", 4 * 64 * 97)  # seven blocks, the last shorter
+    monkeypatch.setattr(newton, "_EXACT_NUMBERS", 0)
+    monkeypatch.setattr(newton, "_BLOCK_BYTES", 4 * 64 * 97)  # seven blocks, the last shorter
     assert_same(*digits, fit_svm(*digits, cost, tolerance=1e-5))
 
 
 def test_a_table_in_a_file_gives_what_it_gives_in_memory(
     digits: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(svm, "_EXACT_NUMBERS", 0)
+    monkeypatch.setattr(newton, "_EXACT_NUMBERS", 0)
     with TableWriter(tmp_path / "features.npy", *digits[0].shape) as writer:
         writer.add(digits[0])
     table = FeatureTable(FileRows(tmp_path / "features.npy"))
@@ -98,7 +98,7 @@ def test_a_table_in_a_file_gives_what_it_gives_in_memory(
 def test_far_more_columns_than_rows_give_the_coefficients_of_linear_svc(
     sample: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(svm, "_SAMPLE_ROWS", sample)
+    monkeypatch.setattr(newton, "_SAMPLE_ROWS", sample)
     features, labels = wide()
     assert_same(features, labels, fit_svm(features, labels, 1e-2, tolerance=1e-6))
 
@@ -109,7 +109,7 @@ def test_a_sample_of_the_rows_saves_passes_where_features_are_badly_scaled(
     features = digits[0] * np.geomspace(0.1, 10, 64).astype(np.float32) + 3
     passes = {}
     for sample in (300, 1):
-        monkeypatch.setattr(svm, "_SAMPLE_ROWS", sample)
+        monkeypatch.setattr(newton, "_SAMPLE_ROWS", sample)
         told: list[int] = []
         fit_svm(features, digits[1], 1e-3, progress=told.append)
         passes[sample] = told[-1]
@@ -122,7 +122,7 @@ def test_equal_rows_change_nothing(digits: Table) -> None:
 
 
 def test_arrays_that_cannot_be_written_are_read(digits: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(svm, "_EXACT_NUMBERS", 0)
+    monkeypatch.setattr(newton, "_EXACT_NUMBERS", 0)
     frozen = digits[0].copy()
     frozen.flags.writeable = False
     assert np.array_equal(fit_svm(frozen, digits[1], 1e-2).coefficients, fit_svm(*digits, 1e-2).coefficients)
@@ -165,7 +165,7 @@ def test_the_length_of_a_step_is_the_minimum_along_it(seed: int, cost: float) ->
 
     if value(1e-6) >= value(0.0):
         direction, moved = -direction, -moved  # downhill, as Newton's direction is
-    length = float(svm._exact_length(weights, direction, scores, moved, targets, cost))
+    length = float(newton._exact_length(weights, direction, scores, moved, targets, cost))
     near = 1e-3 * max(1.0, length)
     assert value(length) <= min(value(length - near), value(length + near)) + 1e-12 * abs(value(length))
 
@@ -220,7 +220,7 @@ def test_of_equal_accuracies_the_smallest_c_is_chosen() -> None:
 
 @pytest.mark.parametrize("large", [False, True])
 def test_features_that_are_not_finite_are_refused(large: bool, digits: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(svm, "_EXACT_NUMBERS", 0 if large else 1 << 25)
+    monkeypatch.setattr(newton, "_EXACT_NUMBERS", 0 if large else 1 << 25)
     features = digits[0].copy()
     features[7, 3] = np.nan
     with pytest.raises(UsageError, match="not all finite"):

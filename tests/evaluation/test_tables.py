@@ -11,7 +11,7 @@ import pytest
 
 from ganzoo.errors import DataError
 from ganzoo.evaluation import tables
-from ganzoo.evaluation.tables import ArrayRows, FeatureTable, FileRows, TableWriter, table_writer
+from ganzoo.evaluation.tables import ArrayRows, FeatureTable, FileRows, TableWriter
 
 Floats = npt.NDArray[np.float32]
 
@@ -21,7 +21,7 @@ def _numbers(rows: int = 23, columns: int = 5, seed: int = 0) -> Floats:
 
 
 def _file(path: Path, array: Floats, parts: int = 3) -> FileRows:
-    with table_writer(path, *array.shape) as writer:
+    with TableWriter(path, *array.shape) as writer:
         for part in np.array_split(array, parts):
             writer.add(part)
     return FileRows(path)

@@ -6,7 +6,7 @@ chosen by cross-validation; with all labels (82.8 % on CIFAR-10 from a net train
 (73.8 % ± 0.4 %). The features are not standardised, as in the authors' code.
 
 Whether the training of the GAN put something into them shows beside the same classifier on random weights of the same
-network and on the pixels themselves: `ganzoo.evaluation.probing.probe_baselines`.
+network and on the pixels themselves: `ganzoo.evaluation.probe.probing.probe_baselines`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from ganzoo.errors import UsageError
 from ganzoo.evaluation.contract import Metric, Need, Subject, Value
-from ganzoo.evaluation.probing import (
+from ganzoo.evaluation.probe.probing import (
     DRAWS,
     PER_CLASS,
     ProbeResult,
@@ -26,7 +26,7 @@ from ganzoo.evaluation.probing import (
     discriminator_extractor,
     probe_images,
 )
-from ganzoo.evaluation.svm import COSTS, FOLDS, TOLERANCE, CostChoice
+from ganzoo.evaluation.probe.svm import COSTS, FOLDS, TOLERANCE, CostChoice
 from ganzoo.features.discriminator import POOL
 
 

@@ -1,14 +1,8 @@
-"""Linear support vector machines on tables of features, without a second copy of them.
+"""Newton's method for linear support vector machines with squared hinge loss, many problems on one table at once.
 
-One classifier a class against all others, with squared hinge loss and a regularised intercept, exactly the problem of
-scikit-learn's `LinearSVC(loss="squared_hinge")`:
-
-    f(w, b) = ½ (|w|² + b²) + C Σ max(0, 1 − yᵢ (w·xᵢ + b))²,    yᵢ = 1 for the class, −1 for the others
-
-It is minimised in the primal by the modified finite Newton method of Keerthi and DeCoste (JMLR 6, 2005): Newton's
-direction by conjugate gradients, then an exact minimisation along it. Both need only products of the features with a
-few vectors, which are made for all problems at once: of small tables in float64, of large ones block by block in
-float32. All else is float64. It ends where LIBLINEAR's solvers of the same problem end.
+The modified finite Newton method of Keerthi and DeCoste (JMLR 6, 2005): Newton's direction by conjugate gradients, then
+an exact minimisation along it. Both need only products of the features with a few vectors, which are made for all
+problems at once: of small tables in float64, of large ones block by block in float32. All else is float64.
 
 Features that nobody scaled are a badly conditioned problem: a few directions, their mean above all, hold most of their
 length. So the conjugate gradients are preconditioned by what a sample of the rows tells of these directions, as in
@@ -17,27 +11,18 @@ Nyström preconditioning (Frangella, Tropp and Udell, arXiv 2110.02820, equation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ganzoo.errors import UsageError
 from ganzoo.evaluation.tables import FeatureTable
 
-Features = FeatureTable | npt.NDArray[np.floating]
-Integers = npt.NDArray[np.int64]
 Told = Callable[[int], None]
 
-TOLERANCE = 1e-4  # LinearSVC's
-COSTS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
-"""The values of C among which is chosen first."""
-FOLDS = 5
-_STEP = 10.0  # between values of C beyond those given
-_LEAST_COST, _LARGEST_COST = 1e-12, 1e6
 _BLOCK_BYTES = 32 << 20
 _EXACT_NUMBERS = 32 << 20  # in a table of which float64 is kept: 256 MiB
 _MOST_STEPS = 100  # of Newton's; ten to thirty are usual
@@ -48,224 +33,15 @@ _SAMPLE_ROWS = 1024  # from which the preconditioner is made
 _SAMPLE_SHARE = 4  # of the directions that they span, one in so many is kept
 
 
-def _silent(passes: int) -> None:
-    """Tell nobody."""
-
-
 @dataclass(frozen=True)
-class LinearSVM:
-    """Linear classifiers, one a class.
-
-    Attributes:
-        classes: (K,) the labels that it tells apart, in order.
-        coefficients: (K, dimension) float32.
-        intercepts: (K,) float32.
-        cost: C.
-        converged: whether every class's gradient became as short as asked for.
-    """
-
-    classes: Integers
-    coefficients: npt.NDArray[np.float32]
-    intercepts: npt.NDArray[np.float32]
-    cost: float
-    converged: bool
-
-    def scores(self, features: Features) -> npt.NDArray[np.float32]:
-        """Return w·x + b: (N, K).
-
-        Args:
-            features: (N, dimension).
-        """
-        weights, intercepts = torch.from_numpy(self.coefficients), torch.from_numpy(self.intercepts)[:, None]
-        parts = [(weights @ block.T + intercepts).T for _, block in _blocks(_table(features))]
-        return torch.cat(parts).numpy() if parts else np.empty((0, len(self.classes)), dtype=np.float32)
-
-    def predict(self, features: Features) -> Integers:
-        """Return the class of the highest score: (N,); arguments as of `scores`."""
-        named: Integers = self.classes[self.scores(features).argmax(axis=1)]
-        return named
-
-    def accuracy(self, features: Features, labels: npt.ArrayLike) -> float:
-        """Return the share of images whose class is named rightly.
-
-        Args:
-            features: (N, dimension).
-            labels: (N,).
-        """
-        return float((self.predict(features) == np.asarray(labels)).mean())
-
-
-@dataclass(frozen=True)
-class CostChoice:
-    """The C that cross-validation chose.
-
-    Attributes:
-        cost: the smallest C of the highest accuracy.
-        accuracies: C → share of held-out images named rightly, of every C tried.
-        folds: into how many parts the images were cut.
-        held_out: how many of the parts were held out in turn.
-    """
-
-    cost: float
-    accuracies: dict[float, float]
-    folds: int
-    held_out: int
-
-
-class SVMProblem:
-    """Labelled features, from which linear classifiers are made.
-
-    Args:
-        features: (N, dimension), finite; a table in a file is read once a pass, and nothing of it is kept.
-        labels: (N,) integers of at least two values.
-        tolerance: a class's problem is solved when its gradient's length is at most
-            `tolerance` · max(1, min(p, N − p)) / N of that at zero, p being the number of the class's images.
-        progress: is told the number of passes over the features so far.
-
-    Raises:
-        UsageError: labels of another length or of one class, features that are not finite.
-    """
-
-    def __init__(
-        self,
-        features: Features,
-        labels: npt.ArrayLike,
-        *,
-        tolerance: float = TOLERANCE,
-        progress: Told = _silent,
-    ) -> None:
-        self._features = _table(features)
-        self._labels = np.asarray(labels)
-        count = len(self._features)
-        if self._labels.shape != (count,) or self._labels.dtype.kind not in "iu":
-            raise UsageError(f"{count} rows of features have labels of shape {self._labels.shape}.", "Give one each.")
-        self.classes: Integers = np.unique(self._labels).astype(np.int64)
-        if len(self.classes) < 2:
-            raise UsageError(
-                f"All {count} images are of one class, and a classifier tells classes apart.", "Give at least two."
-            )
-        self._tolerance, self._progress = tolerance, progress
-        self._rows = _Rows(self._features)
-        self._start: torch.Tensor | None = None
-
-    def fit(self, cost: float) -> LinearSVM:
-        """Return the classifiers of all images.
-
-        Args:
-            cost: C, greater than 0.
-
-        Raises:
-            UsageError: a C that is not positive.
-        """
-        solver = _Solver(self._rows, self._targets(), self._tolerance, self._progress)
-        weights = solver.solve(_positive(cost), self._start).weights
-        coefficients, intercepts = weights[:, :-1].numpy(), weights[:, -1].numpy()
-        return LinearSVM(
-            self.classes,
-            np.ascontiguousarray(coefficients, dtype=np.float32),
-            intercepts.astype(np.float32),
-            cost,
-            solver.converged,
-        )
-
-    def choose_cost(
-        self, costs: Sequence[float] = COSTS, *, folds: int = FOLDS, held_out: int | None = None, seed: int = 0
-    ) -> CostChoice:
-        """Return the C whose classifiers name held-out images best.
-
-        The values are tried in rising order, each from the solution of the one before, until two in a row are no better
-        than the best; where the best is the first or the last of them, tenths or tenfolds of it are tried too.
-
-        Args:
-            costs: greater than 0.
-            folds: into how many parts the images of each class are cut, at most as many as the smallest class has.
-            held_out: how many of the parts are held out in turn; None: all. 1 is a single validation set.
-            seed: of the cut.
-
-        Raises:
-            UsageError: a class of one image, numbers that cannot be.
-        """
-        smallest = int(np.unique(self._labels, return_counts=True)[1].min())
-        parts = min(folds, smallest)
-        turns = parts if held_out is None else min(held_out, parts)
-        if parts < 2 or turns < 1 or not costs:
-            raise UsageError(
-                f"C cannot be chosen by {folds} folds, {turns} held out, where a class has {smallest} images.",
-                "Give at least two images a class, two folds and one C.",
-            )
-        part = _parts(self._labels, self.classes, parts, seed)
-        validation = _Validation(self, part, turns)
-        return CostChoice(*_climb(validation, sorted(_positive(cost) for cost in costs)), parts, turns)
-
-    def _targets(self) -> torch.Tensor:
-        """Return (K, N) int8: 1 for the class, −1 for the others."""
-        return torch.from_numpy(np.where(self._labels == self.classes[:, None], 1, -1).astype(np.int8))
-
-
-def fit_svm(
-    features: Features,
-    labels: npt.ArrayLike,
-    cost: float,
-    *,
-    tolerance: float = TOLERANCE,
-    progress: Told = _silent,
-) -> LinearSVM:
-    """Return the linear classifiers of labelled features; arguments and errors as of `SVMProblem` and its `fit`."""
-    return SVMProblem(features, labels, tolerance=tolerance, progress=progress).fit(cost)
-
-
-class _Validation:
-    """Accuracy of held-out images by C; all folds and classes are solved at once, as rows of one problem."""
-
-    def __init__(self, problem: SVMProblem, part: Integers, turns: int) -> None:
-        self._problem, self._part, self._turns = problem, part, turns
-        targets = [problem._targets().masked_fill(torch.from_numpy(part == turn), 0) for turn in range(turns)]
-        self._solver = _Solver(problem._rows, torch.cat(targets), problem._tolerance, problem._progress)
-        self._last: torch.Tensor | None = None
-
-    def __call__(self, cost: float) -> float:
-        problem = self._problem
-        solved = self._solver.solve(cost, self._last)
-        self._last = solved.weights
-        scores = solved.scores.view(self._turns, len(problem.classes), -1).numpy()
-        right = [
-            (problem.classes[scores[turn].argmax(axis=0)] == problem._labels)[self._part == turn]
-            for turn in range(self._turns)
-        ]
-        # The classifiers of all images begin where those of the first fold ended.
-        problem._start = solved.weights[: len(problem.classes)]
-        return float(np.concatenate(right).mean())
-
-
-def _climb(accuracy: Callable[[float], float], costs: Sequence[float]) -> tuple[float, dict[float, float]]:
-    """Return the best C and what every one tried gave; see `choose_cost`."""
-    found: dict[float, float] = {}
-    pending = list(costs)
-    worse = 0
-    while pending and worse < 2:
-        cost = pending.pop(0)
-        found[cost] = accuracy(cost)
-        worse = 0 if found[cost] == max(found.values()) and _best(found) == cost else worse + 1
-        if not pending and _best(found) == cost and cost * _STEP <= _LARGEST_COST:
-            pending.append(cost * _STEP)
-    while _best(found) == min(found) and min(found) / _STEP >= _LEAST_COST:
-        found[min(found) / _STEP] = accuracy(min(found) / _STEP)
-    return _best(found), dict(sorted(found.items()))
-
-
-def _best(found: dict[float, float]) -> float:
-    return min(cost for cost, right in found.items() if right == max(found.values()))
-
-
-@dataclass(frozen=True)
-class _Solved:
+class Solved:
     """weights (P, dimension + 1) float64, the last the intercept; scores (P, N) of all rows."""
 
     weights: torch.Tensor
     scores: torch.Tensor
 
 
-class _Rows:
+class SolverRows:
     """The features as the solver reads them, again and again.
 
     Args:
@@ -282,7 +58,7 @@ class _Rows:
     def blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield (which rows, (n, dimension)) in order."""
         if self._whole is None:
-            yield from _blocks(self._table)
+            yield from blocks_of(self._table)
         else:
             yield slice(0, self.count), self._whole
 
@@ -296,7 +72,7 @@ class _Rows:
         count = min(self.count, _SAMPLE_ROWS)
         chosen = np.sort(np.random.default_rng(0).choice(self.count, count, replace=False))
         sample = torch.from_numpy(self._table.gather(chosen)).double()
-        _check_finite(sample)
+        check_finite(sample)
         sample = torch.cat([sample, torch.ones(count, 1, dtype=torch.float64)], dim=1)
         wide = sample.shape[1] > count
         squares, vectors = torch.linalg.eigh(sample @ sample.T if wide else sample.T @ sample)  # rising
@@ -327,7 +103,7 @@ class _Directions:
         return vectors * outside + ((vectors @ self.units.T) * (inside - outside)) @ self.units
 
 
-class _Solver:
+class NewtonSolver:
     """Solves P problems on the same features at once.
 
     Args:
@@ -337,7 +113,7 @@ class _Solver:
         progress: is told the number of passes.
     """
 
-    def __init__(self, table: _Rows, targets: torch.Tensor, tolerance: float, progress: Told) -> None:
+    def __init__(self, table: SolverRows, targets: torch.Tensor, tolerance: float, progress: Told) -> None:
         self._table, self._targets, self._progress = table, targets, progress
         self.passes = 0
         self.converged = True
@@ -345,14 +121,14 @@ class _Solver:
         for rows, block in self._pass():
             signs = targets[:, rows].to(block.dtype)
             _add_sums(sums, signs, block)
-        _check_finite(sums)
+        check_finite(sums)
         self._sums = sums
         present = (targets != 0).sum(dim=1)
         positive = (targets > 0).sum(dim=1)
         fewer = torch.minimum(positive, present - positive).clamp(min=1)
         self._limits = tolerance * (fewer / present) * 2.0 * sums.norm(dim=1)  # times C
 
-    def solve(self, cost: float, start: torch.Tensor | None) -> _Solved:
+    def solve(self, cost: float, start: torch.Tensor | None) -> Solved:
         """Return the solution of all problems at one C, begun at a start or at zero."""
         weights = torch.zeros_like(self._sums) if start is None else start.clone()
         lowest, idle = torch.full((len(weights),), torch.inf, dtype=torch.float64), 0
@@ -371,7 +147,7 @@ class _Solver:
             length = _exact_length(weights[going], direction, scores[going].double(), moved, self._targets[going], cost)
             weights[going] += length[:, None] * direction
         self.converged = not len(going)
-        return _Solved(weights, scores)
+        return Solved(weights, scores)
 
     def _gradient(
         self, weights: torch.Tensor, cost: float, at_zero: bool
@@ -478,37 +254,18 @@ def _exact_length(
     return length
 
 
-def _table(features: Features) -> FeatureTable:
-    if isinstance(features, FeatureTable):
-        return features
-    if features.ndim != 2:
-        raise UsageError(f"Features of shape {features.shape} are no table.", "Give (images, numbers of each).")
-    return FeatureTable.of(features)
-
-
-def _blocks(table: FeatureTable) -> Iterator[tuple[slice, torch.Tensor]]:
+def blocks_of(table: FeatureTable) -> Iterator[tuple[slice, torch.Tensor]]:
     """Yield (which rows, (n, dimension) float32) in order."""
     for first, block in table.blocks(max(1, _BLOCK_BYTES // (4 * max(1, table.dimension)))):
         writable = block if block.flags.writeable else block.copy()  # torch warns of arrays that it must not write
         yield slice(first, first + len(block)), torch.from_numpy(writable)
 
 
-def _positive(cost: float) -> float:
-    if not 0.0 < cost < float("inf"):
-        raise UsageError(f"C (={cost}) is not a positive number.", f"Values around {COSTS[2]:g} are usual.")
-    return float(cost)
+def check_finite(numbers: torch.Tensor) -> None:
+    """Refuse features, or sums of them, that are not finite.
 
-
-def _parts(labels: Integers, classes: Integers, parts: int, seed: int) -> Integers:
-    """Return (N,) the part into which each image falls; every class is spread evenly."""
-    random = np.random.default_rng(seed)
-    part = np.empty(len(labels), dtype=np.int64)
-    for one in classes:
-        where = np.flatnonzero(labels == one)
-        part[random.permutation(where)] = np.arange(len(where)) % parts
-    return part
-
-
-def _check_finite(numbers: torch.Tensor) -> None:
+    Raises:
+        UsageError: they are not.
+    """
     if not bool(numbers.isfinite().all()):
         raise UsageError("The features are not all finite.", "Look at what made them.")

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ganzoo.errors import UsageError
 from ganzoo.evaluation.contract import ImageSet, Progress, silent
 from ganzoo.evaluation.extraction import extract_all
-from ganzoo.evaluation.svm import COSTS, FOLDS, TOLERANCE, CostChoice, SVMProblem
+from ganzoo.evaluation.probe.svm import COSTS, FOLDS, TOLERANCE, CostChoice, SVMProblem
 from ganzoo.evaluation.tables import FeatureTable
 from ganzoo.evaluation.working import working_folder
 from ganzoo.features.contract import FeatureExtractor
