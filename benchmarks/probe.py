@@ -1,7 +1,7 @@
 """What a GAN's training put into its discriminator: the DCGAN paper's probe beside its baselines.
 
     python benchmarks/probe.py runs/00000-dcgan-imagenet32 --json probe.json
-    python benchmarks/probe.py MODEL --only few --draws 3             # a quick look
+    python benchmarks/probe.py MODEL --images 10000 --draws 3         # a quick look
 
 Section 5.1 of arXiv 1511.06434: a linear support vector machine on the max-pooled features of all convolutional layers
 names images of CIFAR-10, once with all labels, once with a few of each class over several draws. Beside it stand random
@@ -48,7 +48,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     model = ganzoo.load_pretrained(asked.model)
     data = model.config.recipe.data
-    request = DataRequest(image_size=data.image_size, channels=data.channels, labels=True)
+    request = DataRequest(data.image_size, data.channels, max_images=asked.images, labels=True)
     folder = Path(os.environ.get("GANZOO_TEST_DATA", "")) / "cifar10_jpeg"
     sources = [given or str(folder / name) for given, name in zip((asked.data, asked.test_data), SOURCES, strict=True)]
     train, test = (PackImages(open_pack(source, request)) for source in sources)
@@ -87,6 +87,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("model", help="a run, a model folder or a zoo name, with its discriminator")
     parser.add_argument("--data", help="labelled training images; default: CIFAR-10 of GANZOO_TEST_DATA")
     parser.add_argument("--test-data", help="labelled test images, likewise")
+    parser.add_argument("--images", type=int, help="at most so many of either, taken evenly; default: all")
     parser.add_argument("--only", choices=("all", "few"), help="all labels, or a few a class; default: both")
     parser.add_argument("--per-class", type=int, default=PER_CLASS, help="labels of each class in a draw")
     parser.add_argument("--draws", type=int, default=DRAWS, help="how often so many are drawn")
