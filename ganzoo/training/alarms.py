@@ -1,7 +1,7 @@
 """Alarms: what often goes wrong in adversarial training, said in words, with what to try.
 
     discriminator_wins    D tells real from fake almost without error, for long
-    collapse              the samples of the fixed z become alike
+    collapse              the samples of the fixed z become alike, or never were anything else
     vanishing_gradient    hardly any gradient reaches G, for long
 
 Each is raised once; it can be raised again only after things were well in between. What is remembered is a few numbers,
@@ -41,6 +41,11 @@ COLLAPSE_SHARE = 0.5
 COLLAPSE_SHARE_ALONE = 0.35
 COLLAPSE_WELL = 1.3  # well again at so many times the level
 COLLAPSE_GRIDS = 2  # in a row
+# A generator that never drew different images at all: healthy ones were seen at a third of the data's diversity after
+# 150 steps, and above that ever since.
+ALIKE_SHARE = 0.05
+ALIKE_STEPS = 400
+_ALIKE = "collapse.alike"  # what its watch is called in checkpoints
 
 # G's gradient norm against the largest of its running (geometric) mean: healthy trainings stay within a factor of 30.
 VANISHED_SHARE = 3e-3
@@ -100,6 +105,7 @@ class Alarms:
         self._bounds = (least, ignorant) if least < ignorant else None  # None: D cannot win
         self._won = _Watch(WON_TICKS, WON_STEPS)
         self._collapsed = _Watch(COLLAPSE_GRIDS, 0)
+        self._alike = _Watch(COLLAPSE_GRIDS, ALIKE_STEPS)
         self._vanished = _Watch(VANISHED_TICKS, VANISHED_STEPS)
         self._diversity = 0.0  # the largest so far
         self._gradient = 0.0  # the running mean; 0: none yet
@@ -139,12 +145,15 @@ class Alarms:
         self._gradient = float(state["gradient"])
         self._largest_gradient = float(state["largest_gradient"])
         for name, watch in self._watches().items():
+            if name == _ALIKE and f"{name}.count" not in state:
+                continue  # of a checkpoint from before this was watched
             watch.count = int(state[f"{name}.count"])
             watch.since = int(state[f"{name}.since"])
             watch.raised = bool(state[f"{name}.raised"])
 
     def _watches(self) -> dict[str, _Watch]:
-        return dict(zip(self.NAMES, (self._won, self._collapsed, self._vanished), strict=True))
+        watches = (self._won, self._collapsed, self._vanished, self._alike)
+        return dict(zip((*self.NAMES, _ALIKE), watches, strict=True))
 
     def _discriminator_wins(self, tick: Tick) -> Alarm | None:
         if self._bounds is None or tick.step < GRACE_STEPS:
@@ -205,15 +214,23 @@ class Alarms:
         # Low against the data alone may be a generator that has not yet learnt much; against its own largest alone,
         # noise that has gone.
         level = COLLAPSE_SHARE_ALONE * self._diversity if data is None else COLLAPSE_SHARE * min(self._diversity, data)
-        if not self._collapsed.look(samples.step, bad=now < level, well=now >= COLLAPSE_WELL * level):
+        low = ALIKE_SHARE * (data or 0.0)
+        never = self._alike.look(samples.step, bad=now < low, well=now >= COLLAPSE_WELL * low)
+        if self._collapsed.look(samples.step, bad=now < level, well=now >= COLLAPSE_WELL * level):
+            known = "" if data is None else f"; that of real images is {data:.3f}"
+            said = f"have become alike: their diversity is {now:.3f}, and was {self._diversity:.3f}{known}."
+        elif never and not self._collapsed.raised:
+            said = (
+                f"have been alike for {samples.step - self._alike.since:,} steps: their diversity is {now:.3f}, that "
+                f"of real images is {data:.3f}."
+            )
+        else:
             return None
-        known = "" if data is None else f"; that of real images is {data:.3f}"
         return Alarm(
             samples.step,
             samples.kimg,
             "collapse",
-            f"The samples of the fixed z have become alike: their diversity is {now:.3f}, and was {self._diversity:.3f}"
-            f"{known}.",
+            f"The samples of the fixed z {said}",
             'Go back to an earlier checkpoint and try a gradient penalty on real images ([[penalty]] where = "real", '
             'rule = "zero_centered"), the relativistic objective with it, lower learning rates, or a larger batch.',
         )

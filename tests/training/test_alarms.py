@@ -199,6 +199,30 @@ def test_without_the_datas_diversity_a_deeper_fall_is_needed() -> None:
     assert raised(Alarms(), before + [samples(step, 0.2) for step in range(3000, 6000, 500)]) == [(3500, "collapse")]
 
 
+def test_a_generator_that_never_drew_different_images_is_told_of() -> None:
+    alike = [samples(step, 0.004 + step * 1e-5) for step in range(0, 2001, 100)]
+    assert raised(Alarms(0.67), alike) == [(700, "collapse")]  # from step 300 on
+    assert raised(Alarms(), alike) == []  # noise and beginnings look like that where nothing is known of the data
+
+
+def test_a_slow_beginner_and_alike_samples_that_spread_in_time_are_no_collapse() -> None:
+    assert raised(Alarms(0.67), [samples(step, 0.07) for step in range(0, 5001, 100)]) == []
+    spreading = [samples(step, 0.004 if step < 600 else 0.3) for step in range(0, 5001, 100)]
+    assert raised(Alarms(0.67), spreading) == []
+
+
+def test_alike_samples_are_counted_on_after_a_resume_and_old_states_are_read() -> None:
+    alike = [samples(step, 0.004) for step in range(0, 2001, 100)]
+    first, second = Alarms(0.67), Alarms(0.67)
+    assert raised(first, alike[:6]) == []
+    second.load(first.state())
+    assert raised(second, alike[6:]) == [(700, "collapse")]
+    older = {name: value for name, value in first.state().items() if "alike" not in name}
+    third = Alarms(0.67)
+    third.load(older)
+    assert third.state()["collapse.alike.count"] == 0
+
+
 def test_a_collapse_after_a_recovery_is_told_again() -> None:
     levels = [0.5, 0.5, 0.1, 0.1, 0.28, 0.1, 0.1, 0.5, 0.1, 0.1]  # 0.28: above the level of 0.25, not well yet
     history = [samples(500 * (index + 1), level) for index, level in enumerate(levels)]
