@@ -30,9 +30,9 @@ BARE = 'generator.norm="none"'
 SETTINGS: dict[str, list[str]] = {
     "as it is": [],
     "too strong": [FAST, BARE],
-    "cured by batch norm": [FAST],
-    "cured by a slower D": [BARE],
-    "cured by penalties": [
+    "batch norm again": [FAST],
+    "old learning rate": [BARE],
+    "penalties": [
         FAST,
         BARE,
         'objective.name="relativistic"',

@@ -121,18 +121,38 @@ def open_training_data(
         MissingDataError: they are not on this machine.
     """
     remedy = "Name images to compare with: --data SOURCE."
-    if judged.source is None:
+    named = [one for one in (judged.source, _source_of_recipe(judged)) if one is not None]
+    if not named:
         raise MissingDataError(f"{judged.subject} was trained on data that were given from Python.", remedy)
-    try:
-        return open_real(
-            judged.source, replace(wanted, image_size=True, channels=True), stack, count=count, packing=packing
-        )
-    except GanzooError as error:
-        data = {} if judged.config is None else judged.config.data
-        described = data.get("description") or judged.source
-        raise MissingDataError(
-            f"{judged.subject} was trained on {described}, which cannot be read here: {error.message}", remedy
-        ) from error
+    reasons = []
+    for number, source in enumerate(dict.fromkeys(named)):
+        try:
+            found = open_real(
+                source, replace(wanted, image_size=True, channels=True), stack, count=count, packing=packing
+            )
+        except GanzooError as error:
+            reasons.append(error)
+            continue
+        if number == 0 or found.pack.manifest.content_sha256 == wanted.trained_on:
+            return found
+        reasons.append(DataError(f"{source} holds others."))
+    data = {} if judged.config is None else judged.config.data
+    described = data.get("description") or judged.source
+    told = " ".join(one.message for one in reasons)
+    raise MissingDataError(
+        f"{judged.subject} was trained on {described}, which cannot be read here: {told}", remedy
+    ) from reasons[-1]
+
+
+def _source_of_recipe(judged: Judged) -> str | None:
+    """Return where ganzoo's own recipe of a model's name finds its images: a published model tells no paths, and may
+    have been trained on a copy of the same ones."""
+    from ganzoo.building import load_recipe
+    from ganzoo.recipes import list_recipes
+
+    if judged.config is None or judged.config.recipe.name not in list_recipes():
+        return None
+    return load_recipe(judged.config.recipe.name).data.source
 
 
 def _changed(source: Source, wanted: Wanted) -> DataError | None:

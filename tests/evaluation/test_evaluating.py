@@ -6,6 +6,8 @@ import errno
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ from ganzoo.errors import (
 from ganzoo.evaluation import ArrayImages, Evaluation, PackImages, SampledImages, evaluate_images
 from ganzoo.evaluation.choosing import DEFAULT_METRICS
 from ganzoo.evaluation.evaluating import EvaluationRequest, Listeners, conduct
-from ganzoo.evaluation.judged import Choice, is_model
+from ganzoo.evaluation.judged import Choice, Judged, is_model
+from ganzoo.evaluation.real_images import open_training_data, wanted_for
 from ganzoo.files import cache_home
 from ganzoo.models import Model, ModelConfig, load_model, save_model
 from ganzoo.sampling import TorchSampler
@@ -802,3 +805,27 @@ def test_pack_images_in_training_are_judged_like_any_other(run: Path) -> None:
         sampled = SampledImages(TorchSampler(model, device="cpu"), range(20))
         found = evaluate_images(sampled, PackImages(pack), metrics="gap", features=Inception(), device="cpu")
     assert found["gap-of-inception"].value > 0
+
+
+def _digits_from_a_path_that_is_gone(**data: Any) -> Judged:
+    model = ganzoo.load_pretrained("dcgan-digits")
+    config = replace(model.config, data={**model.config.data, **data})
+    images = ArrayImages(np.zeros((2, 16, 16, 1), dtype=np.uint8))
+    return Judged(images, "dcgan-digits", "dcgan-digits", config=config, source="./gone.zip")
+
+
+def test_a_published_model_finds_its_training_images_where_its_recipe_has_them() -> None:
+    judged = _digits_from_a_path_that_is_gone()
+    with ExitStack() as stack:
+        found = open_training_data(judged, wanted_for(judged, Choice()), stack)
+        assert found.count == 1797
+        assert found.to_dict()["is_training_data"] is True
+
+
+def test_other_images_of_the_recipe_are_not_taken_for_those_of_the_training() -> None:
+    judged = _digits_from_a_path_that_is_gone(content_sha256="0" * 64)
+    with (
+        ExitStack() as stack,
+        pytest.raises(MissingDataError, match=r"nothing at 'gone.zip'. digits holds others. Name"),
+    ):
+        open_training_data(judged, wanted_for(judged, Choice()), stack)
