@@ -81,7 +81,7 @@ def judge(pixels: Pixels, real: Pixels, inside: npt.NDArray[np.bool_]) -> dict[s
 def main() -> None:
     """Render, train, judge, print a table; write it as JSON, with a picture of all sets."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--kimg", type=float, default=100.0, help="length of each training")
+    parser.add_argument("--kimg", type=float, default=96.0, help="length of each training")
     parser.add_argument("--images", type=int, default=20_000, help="rooms of each training")
     parser.add_argument("--judged", type=int, default=5_000, help="samples that are judged, and rooms beside them")
     parser.add_argument("--seed", type=int, default=0, help="of the trainings")
