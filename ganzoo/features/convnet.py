@@ -51,7 +51,8 @@ class ConvNet(nn.Module):
         hidden = self.stem(image)
         for stage in self.stages:
             hidden = stage(hidden)
-        return hidden.amax(dim=(2, 3))
+        pooled: torch.Tensor = hidden.amax(dim=(2, 3))
+        return pooled
 
 
 class _Stage(nn.Module):
