@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ganzoo.errors import UsageError
-from ganzoo.evaluation.contract import ImageSet, Progress
+from ganzoo.evaluation.contract import ImageSet, Progress, silent
 from ganzoo.evaluation.tables import FeatureTable, Floats, Integers
 from ganzoo.pictures import grid
 
@@ -39,10 +39,6 @@ _PICTURE_SIDE = 1024  # pixels: small images are enlarged until the picture's lo
 _LARGEST_SCALE = 8
 _PADDING = 2
 _WHITE = 255
-
-
-def _silent(what: str, done: int, of: int) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ class Space:
         *,
         device: str = "auto",
         cache_dir: Path | None = None,
-        progress: Progress = _silent,
+        progress: Progress = silent,
     ) -> None:
         self.training, self._progress = training, progress
         self._extractor: FeatureExtractor | None = None
@@ -196,7 +192,7 @@ def find_neighbours(
     count: int = 16,
     device: str = "auto",
     cache_dir: Path | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> NeighbourRows:
     """Return images, and the training images that are nearest to each.
 
