@@ -164,7 +164,11 @@ class TerminalReporter:
         self._print(title, "bold")
         for name, value in (
             ("run", str(event.run)),
-            ("device", f"{event.device}{output.times(event.processes)}, {event.precision}"),
+            (
+                "device",
+                f"{event.device}{output.times(event.processes)}, {event.precision}"
+                + (", CUDA graph" if event.engine == "graph" else ""),
+            ),
             ("data", images),
             ("parameters", networks),
             ("length", length),

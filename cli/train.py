@@ -57,6 +57,11 @@ class Device(click.ParamType[str]):
     "--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the arithmetic; the recipe's if left out."
 )
 @click.option(
+    "--engine",
+    type=click.Choice(["auto", "eager", "graph"]),
+    help="How steps are carried out: the fastest way, the plain one, or as a CUDA graph; the recipe's if left out.",
+)
+@click.option(
     "--seed",
     type=int,
     metavar="N",
@@ -208,6 +213,7 @@ def _show_plan(plan: TrainingPlan, as_json: bool) -> None:
                 "device": plan.device,
                 "processes": plan.processes,
                 "precision": plan.precision,
+                "engine": {"name": plan.engine.name, "fast": plan.engine.fast, "why": plan.engine.why},
                 "data": plan.data,
                 "total_steps": plan.total_steps,
                 "total_kimg": plan.total_kimg,
@@ -221,12 +227,19 @@ def _show_plan(plan: TrainingPlan, as_json: bool) -> None:
     _table(
         ("recipe", plan.recipe.name),
         ("run", str(plan.run) + (f", going on from {plan.resumes_from.name}" if plan.resumes_from else ", new")),
-        ("device", f"{plan.device}{output.times(plan.processes)}, {plan.precision}"),
+        ("device", f"{plan.device}{output.times(plan.processes)}, {plan.precision}{_engine_of(plan)}"),
         ("data", f"{plan.data}, as {size.channels}×{size.image_size}×{size.image_size}"),
         ("parameters", ", ".join(f"{name} {output.count(number)}" for name, number in plan.parameters.items())),
         ("length", f"{plan.total_kimg:,.6g} kimg = {plan.total_steps:,} steps of {plan.images_per_step:,} images"),
     )
     output.note("Nothing was read or written: this was a dry run.")
+
+
+def _engine_of(plan: TrainingPlan) -> str:
+    """Return what there is to say of how steps would be carried out; on a processor there is no choice."""
+    if plan.engine.name == "graph":
+        return ", CUDA graph"
+    return f", no CUDA graph: {plan.engine.why}" if plan.engine.why else ""
 
 
 def _show_result(result: TrainingResult) -> None:

@@ -20,24 +20,33 @@ _NEVER = (1 << 31) - 1
 _GROWTH = 64 << 20  # bytes by which the heap grows at once
 
 
-@contextmanager
-def kept_memory() -> Iterator[bool]:
-    """Within it, memory that is freed stays with the process, where the C library is glibc; gives whether it does.
+def keep_memory() -> bool:
+    """Let memory that is freed stay with the process, where the C library is glibc; return whether it does.
 
     glibc hands every large block back to the kernel as soon as it is freed, and the next tensor of that size pays for
-    its pages again: up to a sixth of a training's time on a processor. The settings are the whole process's and remain;
-    what is free at the end is given back.
+    its pages again: up to a sixth of a training's time on a processor. The settings are the whole process's and remain.
     """
-    if platform.libc_ver()[0] != "glibc":
-        yield False
-        return
-    library = ctypes.CDLL(None)
+    library = _glibc()
+    if library is None:
+        return False
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _GROWTH))
-    done = [library.mallopt(parameter, value) == 1 for parameter, value in settings]
+    return all([library.mallopt(parameter, value) == 1 for parameter, value in settings])
+
+
+@contextmanager
+def kept_memory() -> Iterator[bool]:
+    """Do `keep_memory`, and in the end give back what is free."""
+    kept = keep_memory()
     try:
-        yield all(done)
+        yield kept
     finally:
-        library.malloc_trim(0)
+        library = _glibc()
+        if library is not None:
+            library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 
 
 @contextmanager
@@ -113,4 +122,4 @@ def _ratio(quota: str, period: str) -> float | None:
     return int(quota) / int(period)
 
 
-__all__ = ["fitting_threads", "kept_memory", "processor_share"]
+__all__ = ["fitting_threads", "keep_memory", "kept_memory", "processor_share"]

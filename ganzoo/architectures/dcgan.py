@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -154,6 +154,8 @@ class DCGANGenerator(nn.Module):
         ValueError: strides that cannot reach the image size, lists of the wrong length.
     """
 
+    capturable: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
@@ -284,6 +286,8 @@ class DCGANDiscriminator(nn.Module):
     Raises:
         ValueError: strides that the image size does not fit, lists of the wrong length.
     """
+
+    capturable: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterable
-from typing import Annotated, Literal, cast
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -222,6 +222,8 @@ class R3GANGenerator(nn.Module):
             wrong length.
     """
 
+    capturable: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
@@ -303,6 +305,7 @@ class R3GANDiscriminator(nn.Module):
         ValueError: as the generator.
     """
 
+    capturable: ClassVar[bool] = True
     per_sample = True
 
     def __init__(

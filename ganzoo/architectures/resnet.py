@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -198,6 +198,8 @@ class ResNetGenerator(nn.Module):
         ValueError: an image size that the blocks cannot reach, classes that would enter by a norm that is not there.
     """
 
+    capturable: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
@@ -288,6 +290,8 @@ class ResNetDiscriminator(nn.Module):
     Raises:
         ValueError: an image size that cannot be halved that often, lists of different length.
     """
+
+    capturable: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -102,6 +102,8 @@ class ADA(Augmentation):
         noise: of each value.
         cutout: of a square.
     """
+
+    capturable: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ derived from their signatures.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -16,6 +17,10 @@ class Augmentation(ABC):
 
     It has no state and reads nothing back from the device, so that a step can be repeated and captured in a CUDA graph.
     """
+
+    #: Whether a step with it can be captured in a CUDA graph and replayed: it works on tensors alone and reads none
+    #: back. A class says so for itself: it is not inherited.
+    capturable: ClassVar[bool] = False
 
     @property
     @abstractmethod

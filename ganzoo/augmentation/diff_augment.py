@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -40,6 +40,8 @@ class DiffAugment(Augmentation):
         shift: the largest translation as a share of the image's side, rounded to pixels.
         cutout: side of the square as a share of the image's, rounded to pixels.
     """
+
+    capturable: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,8 @@ class Flip(Augmentation):
     "Happening" to an image means that it is mirrored or not with equal odds, as a flip is meant in ADA: with
     probability 1 an image and its mirror image are as likely.
     """
+
+    capturable: ClassVar[bool] = True
 
     @property
     def numbers(self) -> int:

@@ -24,6 +24,7 @@ class ProbabilityControl:
 
     Attributes:
         value: 0-d, float64, in [0, 1].
+        scheduled: the schedule that it follows, if any.
 
     Raises:
         ValueError: the rule is adaptive, and there is no boundary.
@@ -39,22 +40,26 @@ class ProbabilityControl:
                 "this objective only differences of logits mean anything; use a number or a schedule"
             )
         self._adaptive, self._boundary = adaptive, boundary or 0.0
-        self._schedule = setting if isinstance(setting, Schedule) else None
-        first = adaptive.start if adaptive else 0.0 if self._schedule else setting
+        self.scheduled = setting if isinstance(setting, Schedule) else None
+        first = adaptive.start if adaptive else 0.0 if self.scheduled else setting
         assert isinstance(first, float | int)
         self.value = torch.full((), float(first), dtype=torch.float64, device=device)
         self._signs = torch.zeros(2, dtype=torch.float64, device=device)  # sum of the signs, number of logits
 
     def schedule(self, kimg: float) -> None:
         """Set the value that a schedule has after so many thousands of images."""
-        if self._schedule is not None:
-            self.value.fill_(value_at(self._schedule, kimg))
+        if self.scheduled is not None:
+            self.value.fill_(value_at(self.scheduled, kimg))
 
     def observe(self, real_logits: torch.Tensor) -> None:
         """Remember what the discriminator said of real images, (batch,)."""
         if self._adaptive is not None:
             signs = (real_logits.detach().double() - self._boundary).sign()
             self._signs += torch.stack((signs.sum(), torch.ones_like(signs).sum()))
+
+    def adapts(self, number: int) -> bool:
+        """Return whether it is a step's turn to move the probability; `number` is the step's, from 0."""
+        return self._adaptive is not None and (number + 1) % self._adaptive.every == 0
 
     def adapt(self, number: int, images: int, mean: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Move the probability, where it is adaptive and this step's turn.
@@ -65,7 +70,7 @@ class ProbabilityControl:
             mean: a tensor → its mean over all processes.
         """
         rule = self._adaptive
-        if rule is None or (number + 1) % rule.every:
+        if rule is None or not self.adapts(number):
             return
         total, count = mean(self._signs)
         change = torch.sign(total / count.clamp(min=1.0) - rule.target) * (images * rule.every / (rule.kimg * 1000.0))

@@ -35,6 +35,8 @@ class NonSaturating(Objective):
             Salimans et al. 2016, section 3.4).
     """
 
+    capturable: ClassVar[bool] = True
+
     def __init__(self, *, label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0) -> None:
         if not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"label_smoothing is in [0, 1), not {label_smoothing}")
@@ -60,6 +62,8 @@ class Minimax(NonSaturating):
         label_smoothing: as for `NonSaturating`.
     """
 
+    capturable: ClassVar[bool] = True
+
     def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Return -E sp(f); see `Objective`."""
         (fake,) = check_logits(self.paired, fake=fake)
@@ -75,6 +79,8 @@ class LeastSquares(Objective):
         c: the value that G wants D to see in fake images. (0, 1, 1) is the paper's eq. 9; (-1, 1, 0) its eq. 8, which
             minimises a Pearson χ² divergence.
     """
+
+    capturable: ClassVar[bool] = True
 
     def __init__(self, *, a: float = 0.0, b: float = 1.0, c: float = 1.0) -> None:
         if a == b:
@@ -100,6 +106,7 @@ class Wasserstein(Objective):
     spectral norm.
     """
 
+    capturable: ClassVar[bool] = True
     needs_bounded_slope: ClassVar[bool] = True
     boundary = None
 
@@ -116,6 +123,8 @@ class Wasserstein(Objective):
 
 class Hinge(Objective):
     """The hinge loss (Lim and Ye 2017; Miyato et al. 2018, eqs. 16 and 17)."""
+
+    capturable: ClassVar[bool] = True
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return E max(0, 1 - r) + E max(0, 1 + f); see `Objective`."""
@@ -140,6 +149,8 @@ class EnergyMargin(Objective):
         margin: m > 0, the energy that generated images shall have at least; 0.69 is that of the logit 0.
     """
 
+    capturable: ClassVar[bool] = True
+
     def __init__(self, *, margin: Annotated[float, Field(gt=0, le=100)] = 1.0) -> None:
         if not 0.0 < margin <= 100.0:
             raise ValueError(f"margin is in (0, 100], not {margin}")
@@ -160,6 +171,7 @@ class EnergyMargin(Objective):
 class RelativisticPaired(Objective):
     """Each fake image against its real mate (RpGAN; Jolicoeur-Martineau 2019, and Huang et al. 2024)."""
 
+    capturable: ClassVar[bool] = True
     generator_uses_real: ClassVar[bool] = True
     paired: ClassVar[bool] = True
     boundary = None
@@ -182,6 +194,7 @@ class RelativisticAverage(Objective):
     processes, those of each part. Other batch sizes therefore make another objective.
     """
 
+    capturable: ClassVar[bool] = True
     generator_uses_real: ClassVar[bool] = True
     boundary = None
 

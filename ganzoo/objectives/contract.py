@@ -27,6 +27,9 @@ class Objective(ABC):
     paired: ClassVar[bool] = False
     #: Whether the objective means nothing unless the discriminator's slope is bounded by a penalty or by spectral norm.
     needs_bounded_slope: ClassVar[bool] = False
+    #: Whether a step with it can be captured in a CUDA graph and replayed: it works on tensors alone, reads none back,
+    #: and keeps no state. A class says so for itself: it is not inherited.
+    capturable: ClassVar[bool] = False
     #: The logit on which an image counts as neither real nor fake; None where only differences mean anything.
     boundary: float | None = 0.0
 
@@ -81,6 +84,9 @@ class Penalty(ABC):
 
     #: Whether the discriminator must judge each image alone (no batch norm) for the penalty to be what it says.
     needs_per_sample: ClassVar[bool] = True
+    #: Whether a step with it can be captured in a CUDA graph and replayed: it works on tensors alone, reads none back,
+    #: and keeps no state. A class says so for itself: it is not inherited.
+    capturable: ClassVar[bool] = False
 
     @property
     @abstractmethod

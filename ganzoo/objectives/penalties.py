@@ -21,15 +21,16 @@ line × lipschitz (Petzka et al. 2018), DRAGAN = around_real × one_centered wit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
 from ganzoo.objectives.contract import Penalty, PenaltyInputs, upcast
-from ganzoo.randomness import Stream
+from ganzoo.randomness import Draws, Stream
 
 DRAGAN_NOISE = 0.5  # share of an image's standard deviation, from the authors' code
 
@@ -46,6 +47,8 @@ class GradientPenalty(Penalty):
         where: at which images the gradient is taken.
         rule: what is asked of its norm.
     """
+
+    capturable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -71,8 +74,37 @@ class GradientPenalty(Penalty):
         Raises:
             ValueError: images that are not (batch, C, H, W), logits that are not (batch,), unlike batches on the line.
         """
-        image, logits = _PLACES[self.where](inputs)
-        return _RULES[self.rule](gradient_of(logits, image))
+        if self.where == "real":
+            image, logits = inputs.real, inputs.real_logits
+        elif self.where == "fake":
+            image, logits = inputs.fake, inputs.fake_logits
+        else:
+            image = images_at(self.where, inputs.real, inputs.fake, inputs.draws).requires_grad_()
+            logits = inputs.discriminate(image)
+        return self.of_gradient(gradient_of(logits, image))
+
+    def of_gradient(self, gradient: Tensor) -> Tensor:
+        """Return the penalty of each sample, (batch,), unweighted, of the gradients of their logits.
+
+        Args:
+            gradient: (batch, C·H·W), as `gradient_of` returns it.
+        """
+        return _RULES[self.rule](gradient)
+
+
+def images_at(where: str, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+    """Return the images at which the gradient is taken, (batch, C, H, W), without a graph.
+
+    Args:
+        where: one of this module's first table.
+        real: (batch, C, H, W).
+        fake: likewise.
+        draws: of the real images' samples.
+
+    Raises:
+        ValueError: unlike batches on the line.
+    """
+    return _PLACES[where](real.detach(), fake.detach(), draws)
 
 
 def gradient_of(logits: Tensor, image: Tensor) -> Tensor:
@@ -95,36 +127,21 @@ def gradient_of(logits: Tensor, image: Tensor) -> Tensor:
     return upcast(gradient).flatten(1)
 
 
-def _real(inputs: PenaltyInputs) -> tuple[Tensor, Tensor]:
-    return inputs.real, inputs.real_logits
-
-
-def _fake(inputs: PenaltyInputs) -> tuple[Tensor, Tensor]:
-    return inputs.fake, inputs.fake_logits
-
-
-def _line(inputs: PenaltyInputs) -> tuple[Tensor, Tensor]:
-    real, fake = inputs.real.detach(), inputs.fake.detach()
+def _line(real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
     if real.shape != fake.shape:
         raise ValueError(
             f"the line from real to fake images needs as many of both; they are {tuple(real.shape)} and "
             f"{tuple(fake.shape)}"
         )
-    mix = inputs.draws.uniform(1, 1, 1, stream=Stream.PENALTY).to(real.dtype)  # (batch, 1, 1, 1)
-    return _judged(inputs, real + mix * (fake - real))
+    mix = draws.uniform(1, 1, 1, stream=Stream.PENALTY).to(real.dtype)  # (batch, 1, 1, 1)
+    return real + mix * (fake - real)
 
 
-def _around_real(inputs: PenaltyInputs) -> tuple[Tensor, Tensor]:
-    real = inputs.real.detach()
-    numbers = inputs.draws.uniform(1 + prod(real.shape[1:]), stream=Stream.PENALTY).to(real.dtype)  # (batch, 1 + C·H·W)
+def _around_real(real: Tensor, _fake: Tensor, draws: Draws) -> Tensor:
+    numbers = draws.uniform(1 + prod(real.shape[1:]), stream=Stream.PENALTY).to(real.dtype)  # (batch, 1 + C·H·W)
     spread = real.flatten(1).std(dim=1, correction=0, keepdim=True)  # (batch, 1)
     noise = numbers[:, :1] * DRAGAN_NOISE * spread * numbers[:, 1:]
-    return _judged(inputs, real + noise.view_as(real))
-
-
-def _judged(inputs: PenaltyInputs, image: Tensor) -> tuple[Tensor, Tensor]:
-    image = image.requires_grad_()
-    return image, inputs.discriminate(image)
+    return real + noise.view_as(real)
 
 
 def _zero_centered(gradient: Tensor) -> Tensor:
@@ -145,7 +162,12 @@ def _norm(gradient: Tensor) -> Tensor:
     return norm
 
 
-_PLACES = {"real": _real, "fake": _fake, "line": _line, "around_real": _around_real}
+_PLACES: dict[str, Callable[[Tensor, Tensor, Draws], Tensor]] = {
+    "real": lambda real, _fake, _draws: real,
+    "fake": lambda _real, fake, _draws: fake,
+    "line": _line,
+    "around_real": _around_real,
+}
 _RULES = {"zero_centered": _zero_centered, "one_centered": _one_centered, "lipschitz": _lipschitz}
 
-__all__ = ["DRAGAN_NOISE", "GradientPenalty", "gradient_of"]
+__all__ = ["DRAGAN_NOISE", "GradientPenalty", "gradient_of", "images_at"]

@@ -238,6 +238,11 @@ class TrainSection(Section):
     accumulate: Count = Field(1, description="parts that a batch is split into to save memory")
     sync_batch_norm: bool = Field(False, description="several processes normalise their batch together; CUDA only")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    engine: Literal["auto", "eager", "graph"] = Field(
+        "auto",
+        description='"eager": the plain reference, operation by operation; "auto": the fastest forms of all parts, in '
+        'one CUDA graph where that can be; "graph": so, or not at all',
+    )
     deterministic: bool = Field(False, description="bitwise repeatable on a GPU, too; slower there")
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     log_every: Count = 50

@@ -19,6 +19,7 @@ from ganzoo.recipes import Recipe
 from ganzoo.shapes import shapes_only
 from ganzoo.torchrun import Place, place
 from ganzoo.training.checkpoints import find_checkpoint
+from ganzoo.training.engines import Engine, asks_for_fast
 from ganzoo.training.evaluating import check_possible
 from ganzoo.training.events import Reporter
 from ganzoo.training.following import follow, pack_of_machine, repeatable, tell_result, tell_run
@@ -56,6 +57,7 @@ class TrainingPlan:
         device: "cpu", "cuda:0" …; of the first process.
         processes: how many would train together.
         precision: "fp32" or "bf16".
+        engine: how its steps would be carried out.
         data: where its images would come from.
         total_steps: rounds of updates in all.
         total_kimg: thousands of real images drawn in all.
@@ -69,6 +71,7 @@ class TrainingPlan:
     device: str
     processes: int
     precision: str
+    engine: Engine
     data: str
     total_steps: int
     total_kimg: float
@@ -90,6 +93,7 @@ def train(
     init: str | os.PathLike[str] | None = None,
     device: str = "auto",
     precision: str | None = None,
+    engine: str | None = None,
     seed: int | None = None,
     resume: str | os.PathLike[str] | None = None,
     reporters: Sequence[Reporter] = (),
@@ -111,6 +115,7 @@ def train(
         init: a reference to a model whose weights to begin with, as `ganzoo.references` reads it.
         device: "auto", "cpu", "cuda", "cuda:1".
         precision: "auto", "fp32" or "bf16" in place of the recipe's.
+        engine: "auto", "eager" or "graph" in place of the recipe's.
         seed: in place of the recipe's.
         resume: a run folder to go on with, from its newest whole checkpoint.
         reporters: called with every event, in the first process; metrics, log and TensorBoard's files are always
@@ -128,7 +133,7 @@ def train(
         if out is None and resume is None:
             out = begun_before(Path(runs), here)
         asked = resolve(
-            recipe, data, out, kimg, epochs, steps, overrides, init, on, precision, seed, resume, world.size
+            recipe, data, out, kimg, epochs, steps, overrides, init, on, precision, seed, resume, world.size, engine
         )
         return tell_result(world, _lead(world, here, asked, Path(runs), reporters, pack_progress))
 
@@ -189,6 +194,7 @@ def plan(
     init: str | os.PathLike[str] | None = None,
     device: str = "auto",
     precision: str | None = None,
+    engine: str | None = None,
     seed: int | None = None,
     resume: str | os.PathLike[str] | None = None,
     processes: int | None = None,
@@ -196,7 +202,8 @@ def plan(
     """Return what `train` with the same arguments would do; where `epochs` are given, the images are counted.
 
     Args:
-        recipe, data, out, runs, kimg, epochs, steps, overrides, init, device, precision, seed, resume: as `train`.
+        recipe, data, out, runs, kimg, epochs, steps, overrides, init, device, precision, engine, seed, resume: as
+            `train`.
         processes: how many would train together; by default as many as torchrun started.
 
     Raises:
@@ -204,7 +211,9 @@ def plan(
     """
     here = place() if processes is None else Place(size=processes, local_size=processes)
     on = device_here(device, here)
-    asked = resolve(recipe, data, out, kimg, epochs, steps, overrides, init, on, precision, seed, resume, here.size)
+    asked = resolve(
+        recipe, data, out, kimg, epochs, steps, overrides, init, on, precision, seed, resume, here.size, engine
+    )
     images = 0
     if asked.epochs is not None:
         from ganzoo.data import open_source
@@ -222,6 +231,7 @@ def plan(
         device=str(asked.device),
         processes=here.size,
         precision=asked.precision,
+        engine=asked.engine(here.size),
         data=settled.data.source,
         total_steps=last,
         total_kimg=last * per_step / 1000.0,
@@ -273,6 +283,7 @@ def _create(asked: TrainingRequest, recipe: Recipe, path: Path, pack: Pack, proc
         init=None if init is None else {"model": str(init.resolve()), "sha256": weights_sha256(init)},
         versions={"ganzoo": ganzoo.__version__, "torch": importlib.metadata.version("torch")},
         processes=processes,
+        fast=asks_for_fast(recipe),
     )
     return create_run(path, recipe, facts)
 

@@ -188,10 +188,10 @@ def _unfold(x: torch.Tensor, kernel: Pair, stride: Pair, padding: Pair, size: Pa
     (bottom, right) = ((size[i] - 1) * stride[i] + kernel[i] - x.shape[2 + i] - padding[i] for i in (0, 1))
     around = (0, 0, padding[1], max(right, 0), padding[0], max(bottom, 0))
     padded = F.pad(x.permute(0, 2, 3, 1), around)  # (batch, H, W, in)
-    of_batch, of_row, of_column, of_channel = padded.stride()
+    of_batch, of_row, of_column, _ = padded.stride()
+    row = kernel[1] * x.shape[1]  # of a window: its pixels lie side by side
     windows = padded.as_strided(
-        (len(x), *size, *kernel, x.shape[1]),
-        (of_batch, stride[0] * of_row, stride[1] * of_column, of_row, of_column, of_channel),
+        (len(x), *size, kernel[0], row), (of_batch, stride[0] * of_row, stride[1] * of_column, of_row, 1)
     )
     return windows.reshape(len(x) * size[0] * size[1], -1)
 

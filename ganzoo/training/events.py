@@ -41,6 +41,7 @@ class Started(Event):
         resumed: whether it goes on from a checkpoint.
         parameters: numbers of parameters, {"generator": …, "discriminator": …}.
         processes: how many train together.
+        engine: "eager": operation by operation, or "graph": replayed from CUDA graphs.
         notes: what the user should know, a line each.
     """
 
@@ -54,6 +55,7 @@ class Started(Event):
     resumed: bool
     parameters: Mapping[str, int]
     processes: int = 1
+    engine: str = "eager"
     notes: tuple[str, ...] = ()
 
 

@@ -6,9 +6,9 @@ once, in an order that is a pure function of the seed. So any step can be fed wi
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,67 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ganzoo.randomness import Draws, Stream, draw_uniform, permutation
+from ganzoo.randomness import Draws, Stream
 from ganzoo.recipes import Recipe
+from ganzoo.training.epochs import EpochOrders
 from ganzoo.training.processes import ALONE, World
 from ganzoo.training.rounds import Part, Round
 
 if TYPE_CHECKING:
     from ganzoo.data import Pack
+
+
+Numbers = npt.NDArray[np.int64] | torch.Tensor
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the host says of one part of a step; the rest is computed of it on the device.
+
+    Args:
+        reals: (batch,) int64, numbers of the real images.
+        latents: (batch,) int64, numbers of z.
+        images: (batch,) int64, where in the pack the real images are, or (batch, H, W, C) uint8, themselves; None where
+            the part looks at none.
+        label: (batch,) int64, or None where none are known.
+    """
+
+    reals: Numbers
+    latents: Numbers
+    images: Numbers | None = None
+    label: Numbers | None = None
+
+
+class Parcel:
+    """The whole numbers of a step's parts in one vector, so that they travel to the device at once.
+
+    Args:
+        parts: of any step; all steps' have the same lengths.
+
+    Attributes:
+        length: of the vector.
+    """
+
+    def __init__(self, parts: Sequence[Given]) -> None:
+        self._places: list[dict[str, slice]] = []
+        self.length = 0
+        for part in parts:
+            places = {}
+            for name, numbers in vars(part).items():
+                if numbers is not None and numbers.ndim == 1:
+                    places[name] = slice(self.length, self.length + len(numbers))
+                    self.length += len(numbers)
+            self._places.append(places)
+
+    def pack(self, parts: Sequence[Given], vector: npt.NDArray[np.int64]) -> None:
+        """Write what the host says into a vector."""
+        for part, places in zip(parts, self._places, strict=True):
+            for name, place in places.items():
+                vector[place] = getattr(part, name)
+
+    def unpack(self, vector: torch.Tensor) -> list[Given]:
+        """Return the parts as views of a vector."""
+        return [Given(**{name: vector[place] for name, place in places.items()}) for places in self._places]
 
 
 @dataclass(frozen=True)
@@ -86,6 +140,7 @@ class Feeder:
         dtype: of images and z.
         resident: whether the whole pack is kept on the device.
         world: the processes that train together; each is fed its share of every part.
+        draws_on_device: whether random numbers are drawn on the device rather than by NumPy; by default on CUDA.
     """
 
     def __init__(
@@ -98,13 +153,15 @@ class Feeder:
         *,
         resident: bool,
         world: World = ALONE,
+        draws_on_device: bool | None = None,
     ) -> None:
         self._recipe, self._round, self._pack, self._device, self._dtype = recipe, round_, pack, device, dtype
         self._seed, self._world = recipe.train.seed, world
         self._labels = pack.labels if recipe.data.labelled else None
         self._resident = pack.to_tensor(device) if resident else None
-        # Two epochs, and safe to share: the thread that reads ahead may be in the next one already.
-        self._order = functools.lru_cache(maxsize=2)(lambda epoch: permutation(len(pack), recipe.train.seed, epoch))
+        self._draws_on_device = device.type == "cuda" if draws_on_device is None else draws_on_device
+        self._parcel: Parcel | None = None
+        self._order = EpochOrders(len(pack), recipe.train.seed)
 
     def rounds(self, first_step: int, last_step: int) -> Generator[list[Batch], None, None]:
         """Yield each step's batches, one for each part of the round; closing it ends the thread that reads ahead.
@@ -113,30 +170,41 @@ class Feeder:
             first_step: number of the first step, from 0.
             last_step: one past the last.
         """
-        steps = range(first_step, last_step)
+        with contextlib.closing(self.given(first_step, last_step)) as steps:
+            for parts in steps:
+                yield [self.batch(part) for part in (self._sent(parts) if self._draws_on_device else parts)]
+
+    def given(self, first_step: int, last_step: int) -> Generator[list[Given], None, None]:
+        """Yield what the host says of each step's parts; arguments and closing as for `rounds`."""
+        steps, parts = range(first_step, last_step), self._round.parts
         if self._resident is not None:
             for step in steps:
-                yield [self._batch(step, part, self._gather(step, part)) for part in self._round.parts]
+                yield [
+                    self._given(step, part, self._part_indices(step, part) if part.uses_pixels else None)
+                    for part in parts
+                ]
             return
         from ganzoo.data import Prefetcher
 
-        parts = self._round.parts
         wanted = (self._part_indices(step, part) for step in steps for part in parts if part.uses_pixels)
         with Prefetcher(self._pack, wanted, pin_memory=self._device.type == "cuda") as images:
             for step in steps:
-                yield [
-                    self._batch(step, part, self._on_device(next(images)) if part.uses_pixels else None)
-                    for part in parts
-                ]
+                yield [self._given(step, part, next(images) if part.uses_pixels else None) for part in parts]
 
-    def _gather(self, step: int, part: Part) -> torch.Tensor | None:
-        """Return a part's images from those on the device, where it looks at them."""
-        if self._resident is None or not part.uses_pixels:
-            return None
-        return self._resident.index_select(0, torch.from_numpy(self._part_indices(step, part)).to(self._device))
+    def _given(self, step: int, part: Part, images: Numbers | None) -> Given:
+        reals = self._numbers(step * self._round.reals, part.reals)
+        latents = self._numbers(step * self._round.latents, part.latents)
+        return Given(reals, latents, images, self._known_label(reals, latents))
 
-    def _on_device(self, images: torch.Tensor) -> torch.Tensor:
-        return images.to(self._device, non_blocking=True)
+    def _sent(self, parts: Sequence[Given]) -> list[Given]:
+        """Return the parts with their numbers on the device."""
+        self._parcel = self._parcel or Parcel(parts)
+        vector = np.empty(self._parcel.length, dtype=np.int64)
+        self._parcel.pack(parts, vector)
+        sent = self._parcel.unpack(torch.from_numpy(vector).to(self._device, non_blocking=True))
+        if self._resident is not None:
+            return sent
+        return [replace(one, images=part.images) for part, one in zip(parts, sent, strict=True)]
 
     def _part_indices(self, step: int, part: Part) -> npt.NDArray[np.int64]:
         return self._indices(self._numbers(step * self._round.reals, part.reals))
@@ -157,39 +225,48 @@ class Feeder:
             indices[inside] = self._order(epoch)[numbers[inside] % length]
         return indices
 
-    def _batch(self, step: int, part: Part, images: torch.Tensor | None) -> Batch:
+    def batch(self, given: Given) -> Batch:
+        """Return a part's batch; of tensors on the device, nothing of it is computed elsewhere."""
         recipe = self._recipe
-        reals = self._draws(self._numbers(step * self._round.reals, part.reals))
-        latents = self._draws(self._numbers(step * self._round.latents, part.latents))
+        reals, latents = self._draws(given.reals), self._draws(given.latents)
         real = None
-        if images is not None:
-            real = normalise(images, self._dtype)
-            if recipe.data.mirror:
-                flip = draw_uniform(self._seed, Stream.FLIP, reals.numbers, 1)[:, 0] < 0.5
-                chosen = torch.from_numpy(flip).to(self._device)[:, None, None, None]
-                real = torch.where(chosen, real.flip(3), real)
+        if given.images is not None:
+            pixels = self._pixels(given.images)
+            if recipe.data.mirror:  # as bytes, a quarter of what floats would be
+                flip = reals.integers(2, stream=Stream.FLIP) == 0
+                pixels = torch.where(flip[:, None, None, None], pixels.flip(2), pixels)
+            real = normalise(pixels, self._dtype)
         z = latents_tensor(latents, recipe.generator.latent_dim, recipe.generator.prior, Stream.LATENT)
-        return Batch(real, self._label(reals, latents), z, reals, latents)
+        return Batch(real, self._label(given, latents), z, reals, latents)
 
-    def _draws(self, numbers: npt.NDArray[np.int64]) -> Draws:
+    def _pixels(self, images: Numbers) -> torch.Tensor:
+        """Return images, (batch, H, W, C) uint8 on the device: themselves, or found among those that are there."""
+        on_device = torch.as_tensor(images).to(self._device, non_blocking=True)
+        return on_device if self._resident is None else self._resident.index_select(0, on_device)
+
+    def _draws(self, numbers: Numbers) -> Draws:
         return Draws(self._seed, numbers, self._device, self._dtype)
 
-    def _label(self, reals: Draws, latents: Draws) -> torch.Tensor | None:
-        """Return the labels of the part's real images; where it draws none, those of images drawn for its z.
-
-        Labels that are no images' are drawn evenly for its z.
-        """
+    def _label(self, given: Given, latents: Draws) -> torch.Tensor | None:
+        """Return the labels that are known; those that are no images' are drawn evenly for the part's z."""
         data = self._recipe.data
         if data.num_classes and not data.labelled:
             return latents.integers(data.num_classes, stream=Stream.LABEL)
+        return None if given.label is None else torch.as_tensor(given.label).to(self._device)
+
+    def _known_label(
+        self, reals: npt.NDArray[np.int64], latents: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64] | None:
+        """Return the labels of a part's real images; where it draws none, those of images drawn for its z."""
         if self._labels is None:
             return None
-        if len(reals.numbers):
-            chosen = self._indices(reals.numbers)
+        if len(reals):
+            chosen = self._indices(reals)
         else:
-            draws = Draws(self._seed, latents.numbers, torch.device("cpu"), self._dtype)
+            draws = Draws(self._seed, latents, torch.device("cpu"), self._dtype)
             chosen = draws.integers(len(self._labels), stream=Stream.LABEL).numpy()
-        return torch.from_numpy(self._labels[chosen]).to(self._device)
+        label: npt.NDArray[np.int64] = self._labels[chosen]
+        return label
 
 
 def fixed_latents(

@@ -6,7 +6,7 @@ Dropout masks and augmentations come from the samples' own draws; autocast is ap
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +17,7 @@ from ganzoo.augmentation.contract import Augmentation
 from ganzoo.augmentation.probability import ProbabilityControl
 from ganzoo.devices import Precision, autocast
 from ganzoo.randomness import Draws, Stream
+from ganzoo.training.fast_convolutions import fast_convolutions
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Forward:
         augmentation: of what the discriminator is shown, or None.
         probability: how likely the augmentation is to act.
         features: names of the discriminator's features to keep from each pass, which are paths of its submodules.
+        fast: whether convolutions on a CPU may be computed in their fastest form rather than in torch's.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class Forward:
         augmentation: Augmentation | None = None,
         probability: ProbabilityControl | None = None,
         features: Sequence[str] = (),
+        fast: bool = False,
     ) -> None:
         first = next(generator.parameters())
         self.device, self.dtype = first.device, first.dtype
         self._generator, self._discriminator, self._precision = generator, discriminator, precision
         self._labelled, self._features = labelled, tuple(features)
         self._augmentation, self._probability = augmentation, probability
+        self._fast = fast and self.device.type == "cpu"
 
     def generate(self, z: torch.Tensor, label: torch.Tensor | None, draws: Draws) -> torch.Tensor:
         """Return fakes: (batch, C, H, W) in the step's dtype.
@@ -74,7 +78,7 @@ class Forward:
             label: (batch,) or None.
             draws: of the samples of z.
         """
-        with dropout_draws(self._generator, draws, Stream.DROPOUT_GENERATOR), autocast(self._precision, self.device):
+        with dropout_draws(self._generator, draws, Stream.DROPOUT_GENERATOR), self._computing():
             fake: torch.Tensor = _call(self._generator, z, label)
         return fake.to(self.dtype)
 
@@ -106,10 +110,19 @@ class Forward:
         with (
             _recorded(self._discriminator, self._features if record else ()) as features,
             dropout_draws(self._discriminator, draws, stream),
-            autocast(self._precision, self.device),
+            self._computing(),
         ):
             logits: torch.Tensor = _call(self._discriminator, image, label if self._labelled else None)
         return Judgement(logits.to(self.dtype), features)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Within it, networks compute in the step's precision."""
+        with ExitStack() as stack:
+            stack.enter_context(autocast(self._precision, self.device))
+            if self._fast:
+                stack.enter_context(fast_convolutions())
+            yield
 
 
 def _call(network: nn.Module, x: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:

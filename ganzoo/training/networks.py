@@ -17,6 +17,7 @@ from ganzoo.models import load_model
 from ganzoo.randomness import Stream, words
 from ganzoo.recipes import Recipe
 from ganzoo.tensors import load_strictly
+from ganzoo.training.engines import PLAIN, Engine
 from ganzoo.training.processes import ALONE, World
 from ganzoo.training.step import Step
 
@@ -51,7 +52,12 @@ def _initial_random_state(recipe: Recipe, number: int) -> Iterator[None]:
 
 
 def build_step(
-    recipe: Recipe, device: torch.device, precision: Precision, init: Path | None = None, world: World = ALONE
+    recipe: Recipe,
+    device: torch.device,
+    precision: Precision,
+    init: Path | None = None,
+    world: World = ALONE,
+    engine: Engine = PLAIN,
 ) -> Step:
     """Return the step of a recipe with the networks of `build_networks` on a device.
 
@@ -60,6 +66,7 @@ def build_step(
         device: where.
         precision: "fp32" or "bf16".
         world: the processes that train together.
+        engine: how its steps are carried out.
     """
     networks = build_networks(recipe, init)  # on the CPU first: the same weights for every device
     if recipe.train.sync_batch_norm and world.size > 1:
@@ -67,7 +74,7 @@ def build_step(
     for network in networks:
         network.to(device).to(memory_format=torch.channels_last)
     with _initial_random_state(recipe, 1):  # of the regularizers' heads
-        return Step(recipe, *networks, precision, world)
+        return Step(recipe, *networks, precision, world, engine)
 
 
 def synchronised(network: nn.Module) -> nn.Module:

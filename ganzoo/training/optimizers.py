@@ -3,20 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
-from ganzoo.recipes import OptimizerSection, value_at
+from ganzoo.recipes import OptimizerSection, Schedule, value_at
 
-_ENTRIES: dict[type[torch.optim.Optimizer], set[str]] = {
-    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
-    torch.optim.RMSprop: {"step", "square_avg"},
-}
+_ADAM, _RMSPROP = {"step", "exp_avg", "exp_avg_sq"}, {"step", "square_avg"}
 """What each optimiser remembers of a parameter."""
 
 
-def make_optimizer(section: OptimizerSection, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+class ScheduledAdam(torch.optim.Optimizer):
+    """Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1) whose second beta is a tensor, so that a CUDA graph that has
+    captured a step follows its schedule. torch's own reads such a tensor back from the device.
+
+    Args:
+        parameters: of one dtype.
+        lr: 0-d, on their device.
+        beta1: of the first moment.
+        beta2: 0-d, float64, on their device.
+        eps: added to the root of the second moment.
+        l2: times the parameter is added to the gradient.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: torch.Tensor,
+        beta1: float,
+        beta2: torch.Tensor,
+        eps: float,
+        l2: float,
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "betas": (beta1, beta2), "eps": eps, "weight_decay": l2})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Change the parameters that have gradients."""
+        for group in self.param_groups:
+            parameters: list[torch.Tensor] = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if parameters:
+                self._change(parameters, group)
+
+    def _change(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
+        (beta1, beta2), dtype = group["betas"], parameters[0].dtype
+        entries = [self._entries(parameter) for parameter in parameters]
+        steps, first, second = ([one[name] for one in entries] for name in ("step", "exp_avg", "exp_avg_sq"))
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if group["weight_decay"]:
+            gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
+        torch._foreach_add_(steps, 1.0)
+        torch._foreach_lerp_(first, gradients, 1.0 - beta1)
+        torch._foreach_mul_(second, beta2.to(dtype))
+        torch._foreach_addcmul_(second, torch._foreach_mul(gradients, (1.0 - beta2).to(dtype)), gradients)
+        taken = torch.stack(steps).double()
+        factor = (group["lr"].double() / (1.0 - beta1**taken)).to(dtype)  # lr / (1 - beta1^t)
+        spread = (1.0 - beta2**taken).sqrt().to(dtype)  # sqrt(1 - beta2^t)
+        divisors = list(torch._foreach_sqrt(second))
+        torch._foreach_div_(divisors, list(spread.unbind()))
+        torch._foreach_add_(divisors, group["eps"])
+        torch._foreach_div_(divisors, list((-factor).unbind()))
+        torch._foreach_addcdiv_(parameters, first, divisors)
+
+    def _entries(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what is remembered of a parameter, under torch's names."""
+        entries: dict[str, torch.Tensor] = self.state[parameter]
+        if not entries:
+            entries["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            entries["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+            entries["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        return entries
+
+
+def make_optimizer(
+    section: OptimizerSection, parameters: Iterable[nn.Parameter], *, capturable: bool = False
+) -> torch.optim.Optimizer:
     """Return the optimiser of one network.
 
     `l2` is added to gradients as l2 · parameter (Kingma and Ba, arXiv 1412.6980, with L2 regularisation: not AdamW's
@@ -25,39 +87,77 @@ def make_optimizer(section: OptimizerSection, parameters: Iterable[nn.Parameter]
     Args:
         section: this network's settings (`OptimizerSection.of`).
         parameters: of the network.
+        capturable: whether everything that a schedule changes lies in tensors on the parameters' device
+            (`scheduled_tensors`), so that a step can be captured in a CUDA graph.
     """
     parameters = list(parameters)
+    device, rate = parameters[0].device, value_at(section.lr, 0.0)
+    beta1, beta2 = section.betas
+    lr = torch.tensor(rate, device=device)
     if section.name == "rmsprop":
         return torch.optim.RMSprop(
-            parameters, lr=value_at(section.lr, 0.0), alpha=section.alpha, eps=section.eps, weight_decay=section.l2
+            parameters,
+            lr=lr if capturable else rate,
+            alpha=section.alpha,
+            eps=section.eps,
+            weight_decay=section.l2,
+            foreach=capturable or None,  # only torch's foreach form leaves a tensor's rate on the device
+            capturable=capturable,
         )
-    beta1, beta2 = section.betas
+    if capturable and isinstance(beta2, Schedule):
+        second = torch.tensor(beta2.at(0.0), dtype=torch.float64, device=device)
+        return ScheduledAdam(parameters, lr, beta1, second, section.eps, section.l2)
     return torch.optim.Adam(
         parameters,
-        lr=torch.tensor(value_at(section.lr, 0.0), device=parameters[0].device),
+        lr=lr,
         betas=(beta1, value_at(beta2, 0.0)),
         eps=section.eps,
         weight_decay=section.l2,
         fused=True,
+        capturable=capturable,
     )
 
 
-def schedule_optimizer(optimizer: torch.optim.Optimizer, section: OptimizerSection, kimg: float) -> float:
-    """Set what the recipe schedules to its value at this point, and return the learning rate.
+def scheduled_tensors(
+    optimizer: torch.optim.Optimizer, section: OptimizerSection
+) -> list[tuple[torch.Tensor, float | Schedule]]:
+    """Return the 0-d tensors of an optimiser that hold a number of the recipe, each with that number.
+
+    Args:
+        optimizer: from `make_optimizer`.
+        section: what it was made from.
+    """
+    found: list[tuple[torch.Tensor, float | Schedule]] = []
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            found.append((group["lr"], section.lr))
+        if isinstance(optimizer, ScheduledAdam):
+            found.append((group["betas"][1], section.betas[1]))
+    return found
+
+
+def schedule_host(optimizer: torch.optim.Optimizer, section: OptimizerSection, kimg: float) -> float:
+    """Set what a schedule changes and the host keeps to its value at this point, and return the learning rate.
 
     Args:
         optimizer: from `make_optimizer`.
         section: what it was made from.
         kimg: thousands of images drawn so far.
     """
-    lr = value_at(section.lr, kimg)
+    rate = value_at(section.lr, kimg)
     for group in optimizer.param_groups:
-        if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(lr)
+        if not isinstance(group["lr"], torch.Tensor):
+            group["lr"] = rate
+        elif isinstance(optimizer, torch.optim.Adam):
             group["betas"] = (section.betas[0], value_at(section.betas[1], kimg))
-        else:
-            group["lr"] = lr
-    return lr
+    return rate
+
+
+def schedule_optimizer(optimizer: torch.optim.Optimizer, section: OptimizerSection, kimg: float) -> float:
+    """Set all that a schedule changes to its value at this point, and return the learning rate; see `schedule_host`."""
+    for tensor, setting in scheduled_tensors(optimizer, section):
+        tensor.fill_(value_at(setting, kimg))
+    return schedule_host(optimizer, section, kimg)
 
 
 def optimizer_tensors(
@@ -101,6 +201,7 @@ def load_optimizer_tensors(
             value = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(value)
         optimizer.state[parameter][entry] = value.to(parameter.device)
         entries.setdefault(name, set()).add(entry)
+    wanted = _RMSPROP if isinstance(optimizer, torch.optim.RMSprop) else _ADAM
     for name, found in entries.items():
-        if found != _ENTRIES[type(optimizer)]:
+        if found != wanted:
             raise RuntimeError(f"{name} has the entries {', '.join(sorted(found))}")

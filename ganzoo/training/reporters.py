@@ -200,8 +200,8 @@ def _sentences(event: Event) -> list[str]:
             return [
                 f"{'resumed' if event.resumed else 'started'} {event.recipe} at {where}, of "
                 f"{event.total_steps:,} steps and {event.total_kimg:,.1f} kimg",
-                f"{event.device}{_times(event.processes)}, {event.precision}; {event.images:,} images; "
-                f"parameters: {sizes}",
+                f"{event.device}{_times(event.processes)}, {event.precision}"
+                f"{', CUDA graph' if event.engine == 'graph' else ''}; {event.images:,} images; parameters: {sizes}",
                 *(f"note: {note}" for note in event.notes),
             ]
         case Tick():

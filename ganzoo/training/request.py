@@ -17,6 +17,8 @@ from ganzoo.errors import RunError, UsageError
 from ganzoo.models import weights_sha256
 from ganzoo.recipes import Recipe, parse_recipe
 from ganzoo.references import resolve_model
+from ganzoo.training.engines import Engine, choose_engine
+from ganzoo.training.processes import World
 from ganzoo.training.rounds import make_round
 from ganzoo.training.run import FROM_PYTHON, Run, check_new, check_same, is_run, open_run
 from ganzoo.training.trainer import total_steps
@@ -56,6 +58,11 @@ class TrainingRequest:
         """Real images drawn by a round."""
         return make_round(self.recipe.train, build_objective(self.recipe).generator_uses_real).reals
 
+    def engine(self, processes: int) -> Engine:
+        """Return how steps are carried out by so many processes; raises as `choose_engine`."""
+        fast = self.existing.facts.fast if self.existing is not None else None
+        return choose_engine(self.recipe, self.device, World(size=processes), fast=fast)
+
     def settled(self, images: int) -> Recipe:
         """Return the recipe with its length in kimg, given how many images the data have."""
         return self.recipe if self.epochs is None else _with(self.recipe, train={"kimg": self.epochs * images / 1000.0})
@@ -83,12 +90,14 @@ def resolve(
     seed: int | None,
     resume: str | os.PathLike[str] | None,
     processes: int = 1,
+    engine: str | None = None,
 ) -> TrainingRequest:
     """Return what holds, given the arguments of `ganzoo.train`, a device, and the number of processes.
 
     Where a run goes on:
 
-    recipe      the one given, else the run's own; over it `overrides`, `seed`, `precision` and the length
+    recipe      the one given, else the run's own; over it `overrides`, `seed`, `precision`, `engine`
+                and the length
     length      `kimg`, `epochs` or `steps`, else that recipe's
     data        `data`, else an override of data.source, else the run's own source
     precision   as it was settled when the run began
@@ -112,7 +121,7 @@ def resolve(
         )
     settled = load_recipe(recipe if recipe is not None else existing.recipe, overrides)  # type: ignore[union-attr]
     source = _source(data, overrides, existing)
-    changes = {"kimg": None if kimg is None else float(kimg), "seed": seed, "precision": precision}
+    changes = {"kimg": None if kimg is None else float(kimg), "seed": seed, "precision": precision, "engine": engine}
     settled = _with(settled, train=changes, data={"source": source})
     asked = TrainingRequest(
         recipe=settled,
@@ -126,6 +135,7 @@ def resolve(
         epochs=epochs,
     )
     _check_processes(settled, device, processes)
+    asked.engine(processes)  # refused before anything is written
     if data is None and settled.data.source == FROM_PYTHON:
         raise UsageError("This recipe's data were given from Python.", "Give them again: ganzoo.train(..., data=...)")
     if steps is not None:

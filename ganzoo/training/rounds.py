@@ -14,6 +14,10 @@ from ganzoo.recipes import TrainSection
 
 Role = Literal["discriminator", "generator", "both"]
 
+FAKES_BEHIND_REALS = 1 << 62
+"""Added to the fakes' numbers in a joined batch: keeps their dropout masks apart from those of real images of the same
+number."""
+
 
 @dataclass(frozen=True)
 class Part:

@@ -2,7 +2,7 @@
 
 runs/00003-dcgan-lsun/
     recipe.toml         resolved
-    run.json            precision, data, versions, how it was started
+    run.json            precision, arithmetic, data, versions, how it was started
     log.txt  metrics.jsonl  tensorboard/
     samples/            step-00000500.png …
     evaluations/        step-00000500.json …, where the recipe has [evaluate]
@@ -55,6 +55,8 @@ class Facts:
         init: the model whose weights it began with, "model" (its folder) and "sha256" (of its weights); None: random.
         versions: of ganzoo and torch at the start.
         processes: how many trained together at the start.
+        fast: whether the fast forms of the arithmetic are used; runs that were begun before there were any have the
+            plain ones.
     """
 
     precision: Precision
@@ -62,6 +64,7 @@ class Facts:
     init: Mapping[str, str] | None
     versions: Mapping[str, str]
     processes: int = 1
+    fast: bool = False
 
 
 @dataclass(frozen=True)
@@ -256,7 +259,8 @@ def open_run(path: str | os.PathLike[str]) -> Run:
         if fields.pop("schema_version") > SCHEMA_VERSION:
             raise RunError(f"{folder} was written by a newer ganzoo.", "Update ganzoo.")
         facts = Facts(**fields)
-        whole = type(facts.processes) is int and isinstance(facts.data["content_sha256"], str)
+        numbers = type(facts.processes) is int and type(facts.fast) is bool
+        whole = numbers and isinstance(facts.data["content_sha256"], str)
         if facts.precision not in get_args(Precision) or not whole:
             raise ValueError(f"{FACTS} is not what it should be")
         return Run(folder, parse_recipe(*read_table(folder / RECIPE)), facts)

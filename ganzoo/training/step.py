@@ -9,8 +9,8 @@ In several processes each computes the gradients of its share of every batch; th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,17 +22,16 @@ from ganzoo.devices import Precision, seed_generators
 from ganzoo.objectives.contract import PenaltyInputs
 from ganzoo.objectives.regularizers.contract import DiscriminatorView, GeneratorView
 from ganzoo.randomness import Stream, words
-from ganzoo.recipes import Recipe, value_at
+from ganzoo.recipes import Recipe, Schedule, value_at
 from ganzoo.training.ema import EMA, ema_weight
+from ganzoo.training.engines import PLAIN, Engine
 from ganzoo.training.feeder import Batch
+from ganzoo.training.first_order import FirstOrder, choose_first_order
 from ganzoo.training.forward import Forward, Judgement, frozen
-from ganzoo.training.optimizers import make_optimizer, schedule_optimizer
+from ganzoo.training.optimizers import make_optimizer, schedule_host, scheduled_tensors
 from ganzoo.training.processes import ALONE, World
-from ganzoo.training.rounds import Round, make_round
+from ganzoo.training.rounds import FAKES_BEHIND_REALS, Round, make_round
 from ganzoo.training.statistics import Statistics, distinct
-
-# In a joined batch, keeps the fakes' dropout masks apart from those of real images of the same number.
-_FAKES_BEHIND_REALS = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,8 @@ class Step:
         discriminator: likewise.
         precision: "fp32" leaves the networks' own dtype (float64 as well); "bf16" runs them under autocast.
         world: the processes that train together.
+        engine: how its steps are carried out; a fast one takes the discriminator's update at first-order cost where
+            that applies.
     """
 
     def __init__(
@@ -63,10 +64,11 @@ class Step:
         discriminator: nn.Module,
         precision: Precision = "fp32",
         world: World = ALONE,
+        engine: Engine = PLAIN,
     ) -> None:
         first = next(generator.parameters())
         self.recipe, self.generator, self.discriminator, self.precision = recipe, generator, discriminator, precision
-        self.device, self.dtype, self.world = first.device, first.dtype, world
+        self.device, self.dtype, self.world, self.engine = first.device, first.dtype, world, engine
         self.objective = build_objective(recipe)
         self.penalties = build_penalties(recipe)
         parts, features = build_regularizers(recipe)
@@ -84,14 +86,22 @@ class Step:
             augmentation=self.augmentation,
             probability=self.probability,
             features=features,
+            fast=engine.fast,
         )
+        self.first_order: FirstOrder | str = "the arithmetic is plain"
+        if engine.fast:
+            self.first_order = choose_first_order(
+                recipe, discriminator, self._forward, self.objective, self.penalties, parts, precision
+            )
         self.round: Round = make_round(recipe.train, self.objective.generator_uses_real)
         self._settings = {
             "generator": recipe.optimizer.of("generator"),
             "discriminator": recipe.optimizer.of("discriminator"),
         }
+        # Beside a graph all fast steps on CUDA, so that one that falls back goes on with the same arithmetic.
+        capturable = engine.name == "graph" or (engine.fast and self.device.type == "cuda")
         self.optimizers = {
-            network: make_optimizer(settings, self.trained(network).values())
+            network: make_optimizer(settings, self.trained(network).values(), capturable=capturable)
             for network, settings in self._settings.items()
         }
         self.ema = EMA(generator) if recipe.ema.enabled else None
@@ -101,6 +111,8 @@ class Step:
         self._regularizer_weights = torch.ones(len(parts), device=self.device, dtype=self.dtype)
         self._regularizer_names = distinct([regularizer.name for regularizer in parts])
         self._kimg = 0.0
+        self._number = torch.zeros((), device=self.device, dtype=torch.int64)
+        self._scheduled = self._settings_of_tensors()
         self.first_bad_step = torch.full((), -1, device=self.device, dtype=torch.int64)
         self._first_bad_name = torch.full((), -1, device=self.device, dtype=torch.int64)
         self.statistics = Statistics(
@@ -162,10 +174,14 @@ class Step:
             batches: one for each part of the round (`Feeder.rounds`).
         """
         self._schedule(number)
-        # Layers of third parties may draw from torch's own generator: seeded so, they too draw the same after a resume.
-        rank = self.world.rank
-        foreign = words(self.recipe.train.seed, Stream.FOREIGN, np.array([number]), rank + 1)[0, rank]
-        seed_generators(int(foreign), self.device)
+        self.seed(number)
+        self.update(number, batches)
+
+    def update(self, number: int, batches: Sequence[Batch]) -> None:
+        """Do a round of which `scheduled_tensors` and torch's generators are set; arguments as above.
+
+        Of `number` nothing gets into what is computed but what `variant` tells.
+        """
         self.generator.train()
         self.discriminator.train()
         self.regularizers.train()
@@ -176,7 +192,7 @@ class Step:
             elif part.role == "discriminator":
                 kept = self._update_discriminator(number, batch)
             else:
-                self._update_generator(number, batch, kept)
+                self._update_generator(batch, kept)
         if self.probability is not None:
             self.statistics.add("augmentation/probability", self.probability.value)
             self.probability.adapt(number, self.images, self.world.mean)
@@ -192,14 +208,30 @@ class Step:
         for micro in batch.parts(train.accumulate):
             with torch.set_grad_enabled(train.reuse_fakes):
                 fake = self._forward.generate(micro.z, micro.label, micro.latents)
-            shown = self._show(number, micro, fake.detach())
-            loss = self._discriminator_loss(number, micro, shown)
-            torch.autograd.backward(loss / train.accumulate, inputs=self._parameters("discriminator"))
+            if isinstance(self.first_order, FirstOrder):
+                self._update_at_first_order(number, self.first_order, micro, fake.detach())
+            else:
+                shown = self._show(number, micro, fake.detach())
+                loss = self._discriminator_loss(number, micro, shown)
+                torch.autograd.backward(loss / train.accumulate, inputs=self._parameters("discriminator"))
             kept = (fake, micro) if train.reuse_fakes else None
-        self._apply(number, "discriminator")
+        self._apply("discriminator")
         return kept
 
-    def _update_generator(self, number: int, batch: Batch, kept: tuple[torch.Tensor, Batch] | None) -> None:
+    def _update_at_first_order(self, number: int, first_order: FirstOrder, batch: Batch, fake: torch.Tensor) -> None:
+        """Find D's gradients without a graph, and note the same numbers as `_show` and `_discriminator_loss` do."""
+        active = self._active(number)
+        weights = [weight if taken else None for weight, taken in zip(self._penalty_weights, active, strict=True)]
+        update = first_order(batch, fake, weights)
+        self._note_logits(update.real_logits, update.fake_logits)
+        if self.probability is not None:
+            self.probability.observe(update.real_logits)
+        self._note("loss/discriminator", update.loss)
+        for name, value in zip(self._penalty_names, update.penalties, strict=True):
+            if value is not None:
+                self._note(f"penalty/{name}", value)
+
+    def _update_generator(self, batch: Batch, kept: tuple[torch.Tensor, Batch] | None) -> None:
         train, forward = self.recipe.train, self._forward
         for micro in batch.parts(train.accumulate):
             # Fakes of D's update keep the z and labels that they were made of: this part's own are those of others.
@@ -212,9 +244,9 @@ class Step:
                     with torch.no_grad():
                         seen = forward.augment(micro.real, micro.reals, Stream.AUGMENTATION_GENERATOR_REAL)
                         real_logits = forward.judge(seen, micro.label, micro.reals, Stream.DROPOUT_REAL).logits
-                loss = self._generator_loss(number, made, fake, of_fake, real_logits)
+                loss = self._generator_loss(made, fake, of_fake, real_logits)
             torch.autograd.backward(loss / train.accumulate, inputs=self._parameters("generator"))
-        self._apply(number, "generator")
+        self._apply("generator")
 
     def _update_both(self, number: int, batch: Batch) -> None:
         """Update both networks from one forward pass of each."""
@@ -224,10 +256,10 @@ class Step:
             shown = self._show(number, micro, fake)
             loss = self._discriminator_loss(number, micro, shown)
             torch.autograd.backward(loss / accumulate, inputs=self._parameters("discriminator"), retain_graph=True)
-            loss = self._generator_loss(number, micro, fake, shown.of_fake, shown.of_real.logits.detach())
+            loss = self._generator_loss(micro, fake, shown.of_fake, shown.of_real.logits.detach())
             torch.autograd.backward(loss / accumulate, inputs=self._parameters("generator"))
-        self._apply(number, "discriminator")
-        self._apply(number, "generator")
+        self._apply("discriminator")
+        self._apply("generator")
 
     # ------------------------------------------------------------------------------------------ D's loss
 
@@ -241,11 +273,10 @@ class Step:
         seen_real = forward.augment(real, batch.reals, Stream.AUGMENTATION_REAL)
         seen_fake = forward.augment(fake, batch.latents, Stream.AUGMENTATION_FAKE)
         if self.recipe.train.real_fake_batches == "joined":
-            numbers = np.concatenate((batch.reals.numbers, batch.latents.numbers + _FAKES_BEHIND_REALS))
             label = torch.cat((batch.label, batch.label)) if batch.label is not None else None
-            draws = replace(batch.reals, numbers=numbers)
+            draws = batch.reals.beside(batch.latents.numbers + FAKES_BEHIND_REALS)
             both = forward.judge(torch.cat((seen_real, seen_fake)), label, draws, Stream.DROPOUT_REAL, record=True)
-            of_real, of_fake = both.part(0, len(real)), both.part(len(real), len(numbers))
+            of_real, of_fake = both.part(0, len(real)), both.part(len(real), len(real) + len(fake))
         else:
             of_real = forward.judge(seen_real, batch.label, batch.reals, Stream.DROPOUT_REAL, record=True)
             of_fake = forward.judge(seen_fake, batch.label, batch.latents, Stream.DROPOUT_FAKE, record=True)
@@ -260,7 +291,7 @@ class Step:
 
     def _discriminator_loss(self, number: int, batch: Batch, shown: _Shown) -> torch.Tensor:
         loss = self.objective.discriminator_loss(shown.of_real.logits, shown.of_fake.logits)
-        self._note(number, "loss/discriminator", loss)
+        self._note("loss/discriminator", loss)
         inputs = PenaltyInputs(
             discriminate=lambda image: self._judge_for_penalty(image, batch),
             real=shown.real,
@@ -272,9 +303,9 @@ class Step:
         for index, active in enumerate(self._active(number)):
             if active:
                 value = self.penalties[index](inputs).mean()
-                self._note(number, f"penalty/{self._penalty_names[index]}", value)
+                self._note(f"penalty/{self._penalty_names[index]}", value)
                 loss = loss + self._penalty_weights[index] * value
-        return self._regularized(number, "discriminator", loss, self._discriminator_view(batch, shown))
+        return self._regularized("discriminator", loss, self._discriminator_view(batch, shown))
 
     def _judge_for_penalty(self, image: torch.Tensor, batch: Batch) -> torch.Tensor:
         seen = self._forward.augment(image, batch.reals, Stream.AUGMENTATION_PENALTY)
@@ -306,7 +337,7 @@ class Step:
     # ------------------------------------------------------------------------------------------ G's loss
 
     def _generator_loss(
-        self, number: int, batch: Batch, fake: torch.Tensor, of_fake: Judgement, real_logits: torch.Tensor | None
+        self, batch: Batch, fake: torch.Tensor, of_fake: Judgement, real_logits: torch.Tensor | None
     ) -> torch.Tensor:
         fake_logits = of_fake.logits
         for regularizer in self._regularizers:
@@ -316,7 +347,7 @@ class Step:
                 if self.objective.paired and real_logits is not None:
                     real_logits = real_logits[kept]
         loss = self.objective.generator_loss(fake_logits, real_logits)
-        self._note(number, "loss/generator", loss)
+        self._note("loss/generator", loss)
         view = GeneratorView(
             fake=fake,
             fake_logits=of_fake.logits,
@@ -329,16 +360,14 @@ class Step:
             kimg=self._kimg,
             mean=self.world.mean,
         )
-        return self._regularized(number, "generator", loss, view)
+        return self._regularized("generator", loss, view)
 
     # ------------------------------------------------------------------------------------------ of both
 
     def _judge_further(self, image: torch.Tensor, label: torch.Tensor | None, batch: Batch) -> torch.Tensor:
         return self._forward.judge(image, label, batch.latents, Stream.DROPOUT_REGULARIZER).logits
 
-    def _regularized(
-        self, number: int, network: str, loss: torch.Tensor, view: DiscriminatorView | GeneratorView
-    ) -> torch.Tensor:
+    def _regularized(self, network: str, loss: torch.Tensor, view: DiscriminatorView | GeneratorView) -> torch.Tensor:
         """Return a network's loss with what the regularizers add to it, 0-d."""
         for index, regularizer in enumerate(self._regularizers):
             if isinstance(view, DiscriminatorView):
@@ -346,7 +375,7 @@ class Step:
             else:
                 value = regularizer.generator_loss(view)
             if value is not None:
-                self._note(number, f"regularizer/{self._regularizer_names[index]}/{network}", value)
+                self._note(f"regularizer/{self._regularizer_names[index]}/{network}", value)
                 loss = loss + self._regularizer_weights[index] * value
         return loss
 
@@ -354,12 +383,12 @@ class Step:
         return [parameter for group in self.optimizers[network].param_groups for parameter in group["params"]]
 
     @torch.no_grad()
-    def _apply(self, number: int, network: str) -> None:
+    def _apply(self, network: str) -> None:
         """Let a network's optimiser use the gradients' mean over the processes, and forget them."""
         optimizer = self.optimizers[network]
         gradients = [parameter.grad for parameter in self._parameters(network) if parameter.grad is not None]
         self.world.mean_(gradients)
-        self._note(number, f"gradient/{network}", nn.utils.get_total_norm(gradients).to(self.device))
+        self._note(f"gradient/{network}", nn.utils.get_total_norm(gradients).to(self.device))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if network == "discriminator":
@@ -378,26 +407,69 @@ class Step:
         add("accuracy/real", (real > middle).double().mean())
         add("accuracy/fake", (fake < middle).double().mean())
 
-    def _note(self, number: int, name: str, value: torch.Tensor) -> None:
+    def _note(self, name: str, value: torch.Tensor) -> None:
         """Add a loss or norm to the statistics, and remember the first that is not finite."""
         value = value.detach()
         self.statistics.add(name, value)
         bad = (self.first_bad_step < 0) & ~torch.isfinite(value)
         self._first_bad_name.masked_fill_(bad, self.statistics.names.index(name))
-        self.first_bad_step.masked_fill_(bad, number)
+        self.first_bad_step.copy_(torch.where(bad, self._number, self.first_bad_step))
+
+    # ------------------------------------------------------------------------------------------ what the host decides
+
+    def _settings_of_tensors(self) -> list[tuple[torch.Tensor, Callable[[float], float]]]:
+        """Return the 0-d tensors that hold scheduled numbers, each with its value as a function of kimg."""
+        found: list[tuple[torch.Tensor, Callable[[float], float]]] = []
+        for network, optimizer in self.optimizers.items():
+            found += [(tensor, _at(one)) for tensor, one in scheduled_tensors(optimizer, self._settings[network])]
+        for tensor, penalty in zip(self._penalty_weights.unbind(), self.recipe.penalty, strict=True):
+            # Taken every so many steps, a penalty weighs as many times as much: its mean weight is what was asked for.
+            found.append((tensor, _at(penalty.weight, penalty.every)))
+        for tensor, regularizer in zip(self._regularizer_weights.unbind(), self.recipe.regularizer, strict=True):
+            if regularizer.weight is not None:
+                found.append((tensor, _at(regularizer.weight)))
+        if self.probability is not None and isinstance(self.probability.scheduled, Schedule):
+            found.append((self.probability.value, _at(self.probability.scheduled)))
+        if self.ema is not None:
+            found.append((self._ema_weight, lambda kimg: ema_weight(self.recipe.ema, kimg, self.images)))
+        return found
+
+    @property
+    def scheduled_tensors(self) -> list[torch.Tensor]:
+        """The 0-d tensors that hold what is another number at each step: its own number, and what is scheduled."""
+        return [self._number, *(tensor for tensor, _ in self._scheduled)]
+
+    def scheduled(self, number: int) -> list[float]:
+        """Return what `scheduled_tensors` shall hold at a step, and set what of its schedules the host keeps."""
+        kimg = self._kimg = number * self.images / 1000.0
+        for network, optimizer in self.optimizers.items():
+            self.learning_rates[network] = schedule_host(optimizer, self._settings[network], kimg)
+        return [float(number), *(at(kimg) for _, at in self._scheduled)]
+
+    def variant(self, number: int) -> Hashable:
+        """Return all that the host decides at a step: steps of one variant do the same operations on the same tensors.
+
+        Args:
+            number: of the step, from 0.
+        """
+        kimg = number * self.images / 1000.0
+        (latents,) = {part.latents[1] for part in self.round.parts if part.role != "discriminator"}
+        batch = latents // self.world.size // self.recipe.train.accumulate
+        adapts = self.probability is not None and self.probability.adapts(number)
+        return tuple(self._active(number)), adapts, tuple(one.variant(kimg, batch) for one in self._regularizers)
+
+    def seed(self, number: int) -> None:
+        """Seed torch's own generators: layers of third parties that draw from them draw the same after a resume."""
+        rank = self.world.rank
+        foreign = words(self.recipe.train.seed, Stream.FOREIGN, np.array([number]), rank + 1)[0, rank]
+        seed_generators(int(foreign), self.device)
 
     def _schedule(self, number: int) -> None:
         """Set everything that a schedule changes to its value at the start of this step."""
-        kimg = self._kimg = number * self.images / 1000.0
-        for network, optimizer in self.optimizers.items():
-            self.learning_rates[network] = schedule_optimizer(optimizer, self._settings[network], kimg)
-        for index, penalty in enumerate(self.recipe.penalty):
-            # Taken every so many steps, a penalty weighs as many times as much: its mean weight is what was asked for.
-            self._penalty_weights[index].fill_(value_at(penalty.weight, kimg) * penalty.every)
-        for index, regularizer in enumerate(self.recipe.regularizer):
-            if regularizer.weight is not None:
-                self._regularizer_weights[index].fill_(value_at(regularizer.weight, kimg))
-        if self.probability is not None:
-            self.probability.schedule(kimg)
-        if self.ema is not None:
-            self._ema_weight.fill_(ema_weight(self.recipe.ema, kimg, self.images))
+        for tensor, value in zip(self.scheduled_tensors, self.scheduled(number), strict=True):
+            tensor.fill_(value)
+
+
+def _at(setting: float | Schedule, factor: float = 1.0) -> Callable[[float], float]:
+    """Return a recipe's number as a function of kimg, times a factor."""
+    return lambda kimg: value_at(setting, kimg) * factor

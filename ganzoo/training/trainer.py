@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from ganzoo.data import Pack
 from ganzoo.devices import crowding
 from ganzoo.errors import CheckpointError, InterruptedTraining, NotFiniteError
 from ganzoo.pictures import diversity, to_uint8
+from ganzoo.processor import fitting_threads, kept_memory
 from ganzoo.recipes import Recipe
 from ganzoo.training.alarms import Alarms
 from ganzoo.training.beginning import clear_later_records, initial_model, prepare, torch_settings
@@ -32,9 +33,11 @@ from ganzoo.training.checkpoints import (
     state_tensors,
 )
 from ganzoo.training.clock import Clock
+from ganzoo.training.engines import choose_engine
 from ganzoo.training.evaluating import Evaluator, is_due, was_evaluated
-from ganzoo.training.events import Checkpoint, Ended, Event, Progress, Reporter, Samples, Started, Tick
+from ganzoo.training.events import Alarm, Checkpoint, Ended, Event, Progress, Reporter, Samples, Started, Tick
 from ganzoo.training.feeder import Feeder
+from ganzoo.training.graph import GraphedStep
 from ganzoo.training.networks import build_step
 from ganzoo.training.processes import ALONE, StopVote, World
 from ganzoo.training.publishing import (
@@ -122,6 +125,8 @@ class Trainer:
         devices = [self.device] if self.device.type == "cuda" else []
         # The caller's random state comes back unchanged; within, it is a function of the recipe's seed and the step.
         with (
+            fitting_threads(),
+            kept_memory(),
             torch.random.fork_rng(devices=devices),
             torch_settings(self.recipe),
             stop_on_signals(patient=self.world.size > 1) as stop,
@@ -132,7 +137,8 @@ class Trainer:
         first = self.world.is_first
         found, notes = prepare(self.run, self.world.size) if first else (None, ())
         init = initial_model(self.run) if first and found is None else None
-        step = self.step = build_step(self.recipe, self.device, self.run.facts.precision, init, self.world)
+        engine = choose_engine(self.recipe, self.device, self.world, fast=self.run.facts.fast)
+        step = self.step = build_step(self.recipe, self.device, self.run.facts.precision, init, self.world, engine)
         last = total_steps(self.recipe.train.kimg, step.images)
         alarms = Alarms(data_diversity(self.pack), objective=step.objective)
         if found is not None:
@@ -153,11 +159,12 @@ class Trainer:
         feeder = Feeder(
             self.recipe, step.round, self.pack, self.device, step.dtype, resident=self._resident(), world=world
         )
+        take, feed = self._engine(step, feeder)
         clock, vote = Clock(self.done, self.seconds, step.images), StopVote(world)
         tick_step, tick_seconds = self.done, self.seconds
-        with contextlib.closing(feeder.rounds(self.done, last)) as rounds:
-            for number, batches in enumerate(rounds, start=self.done):
-                step(number, batches)
+        with contextlib.closing(feed(self.done, last)) as rounds:
+            for number, fed in enumerate(rounds, start=self.done):
+                take(number, fed)
                 self.done = number + 1
                 self.seconds = clock.seconds()
                 if clock.is_due():
@@ -188,6 +195,26 @@ class Trainer:
                     self._interrupted(signal.Signals(asked))
         vote.count()
 
+    def _engine(
+        self, step: Step, feeder: Feeder
+    ) -> tuple[Callable[[int, list[Any]], None], Callable[[int, int], Generator[list[Any], None, None]]]:
+        """Return what does a step of what it is fed, and what feeds it."""
+        if step.engine.name == "eager":
+            return step, feeder.rounds
+        demanded = self.recipe.train.engine == "graph"
+        return GraphedStep(step, feeder, demanded=demanded, told=self._not_captured), feeder.given
+
+    def _not_captured(self, reason: str) -> None:
+        self._emit(
+            Alarm(
+                self.done,
+                self.kimg,
+                name="not_captured",
+                message=f"The step cannot be captured in a CUDA graph: {reason}.",
+                advice="Training goes on operation by operation, slower, with the same numbers.",
+            )
+        )
+
     # ------------------------------------------------------------------------------------------ beginning and going on
 
     def _load(self, checkpoint: Path, step: Step, alarms: Alarms) -> None:
@@ -212,6 +239,8 @@ class Trainer:
         told = clear_later_records(self.run, self.done if found is not None else -1)
         if warning := crowding(self.device):
             notes += (warning,)
+        if step.engine.why is not None:
+            notes += (f"The steps are no CUDA graph: {step.engine.why}.",)
         self._emit(
             Started(
                 self.done,
@@ -222,6 +251,7 @@ class Trainer:
                 total_kimg=last * step.images / 1000.0,
                 device=str(self.device),
                 precision=self.run.facts.precision,
+                engine=step.engine.name,
                 images=len(self.pack),
                 resumed=found is not None,
                 parameters={name: _count(getattr(step, name)) for name in ("generator", "discriminator")},

@@ -123,8 +123,9 @@ def test_a_loss_that_is_not_finite_is_found_on_the_device(
 ) -> None:
     note = Step._note
 
-    def spoilt(self: Step, number: int, name: str, value: torch.Tensor) -> None:
-        note(self, number, name, value * float("inf") if (number, name) == (2, "loss/generator") else value)
+    def spoilt(self: Step, name: str, value: torch.Tensor) -> None:
+        spoils = (self._number == 2) & torch.tensor(name == "loss/generator", device=value.device)
+        note(self, name, torch.where(spoils, float("inf"), value))
 
     monkeypatch.setattr(Step, "_note", spoilt)
     with pytest.raises(NotFiniteError, match=r"NaN or Inf in step 3: loss/generator is not finite"):

@@ -202,7 +202,7 @@ def test_a_regularizer_sees_the_features_of_the_pass_that_gave_the_logits() -> N
 def test_a_head_learns_in_the_discriminators_update_only() -> None:
     step = step_of(**PLAIN, **SPY)
     before = step.regularizers[0].head.weight.detach().clone()
-    step._update_generator(0, batch(), None)
+    step._update_generator(batch(), None)
     assert torch.equal(step.regularizers[0].head.weight, before)
     step._update_discriminator(0, batch())
     assert not torch.equal(step.regularizers[0].head.weight, before)
@@ -212,7 +212,7 @@ def generator_gradient(step: Step) -> Tensor:
     gradients: list[Tensor] = []
     step.world = _Listening(gradients)  # type: ignore[assignment]
     step._schedule(0)
-    step._update_generator(0, batch(), None)
+    step._update_generator(batch(), None)
     return torch.cat([gradient.flatten() for gradient in gradients])
 
 
@@ -253,7 +253,7 @@ def test_only_what_is_kept_enters_the_objective_and_pairs_stay_pairs(monkeypatch
 
     monkeypatch.setattr(step.objective, "generator_loss", remember)
     given = batch()
-    step._update_generator(0, given, None)
+    step._update_generator(given, None)
     all_fake = Spy.views[0].fake_logits.detach()
     chosen = all_fake.topk(2).indices
     assert given.real is not None
@@ -264,7 +264,7 @@ def test_only_what_is_kept_enters_the_objective_and_pairs_stay_pairs(monkeypatch
 
 def test_the_discriminator_is_changed_after_its_own_update() -> None:
     step = step_of(**PLAIN, **SPY)
-    step._update_generator(0, batch(), None)
+    step._update_generator(batch(), None)
     assert float(step.discriminator.output.bias.detach()) == 0.0
     step._update_discriminator(0, batch())
     assert float(step.discriminator.output.bias.detach()) == 0.125

@@ -11,6 +11,7 @@ from torch import nn
 
 from ganzoo.recipes import OptimizerSection, Recipe, Schedule, parse_recipe
 from ganzoo.training.optimizers import (
+    ScheduledAdam,
     load_optimizer_tensors,
     make_optimizer,
     optimizer_tensors,
@@ -162,3 +163,39 @@ def test_a_state_of_something_else_is_refused() -> None:
         )
     with pytest.raises(RuntimeError, match="gain has the entries step"):
         load_optimizer_tensors(optimizer, dict(network.named_parameters()), {"gain/step": torch.ones(())})
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.01])
+def test_adam_with_a_scheduled_beta_in_a_tensor_is_its_papers(l2: float) -> None:
+    beta = {"schedule": "linear", "start": 0.5, "end": 0.9, "kimg": 4.0}
+    chosen = section(lr={**beta, "start": 1e-2, "end": 1e-3}, betas=[0.5, beta], eps=1e-6, l2=l2)
+    parameter = nn.Parameter(torch.tensor([0.7], dtype=torch.float64))
+    optimizer = make_optimizer(chosen, [parameter], capturable=True)
+    assert isinstance(optimizer, ScheduledAdam)
+    values = []
+    for step, gradient in enumerate(GRADIENTS):
+        schedule_optimizer(optimizer, chosen, step)
+        parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.step()
+        values.append(parameter.item())
+    expected = adam(lambda step: 1e-2 - 0.9e-2 * step / 4, 0.5, lambda step: 0.5 + 0.4 * step / 4, 1e-6, l2)
+    assert values == pytest.approx(expected, rel=1e-6)
+
+
+def test_states_of_capturable_optimizers_are_those_of_the_others() -> None:
+    beta = {"schedule": "linear", "start": 0.5, "end": 0.9, "kimg": 4.0}
+    for entries in ({"lr": 1e-2, "betas": [0.5, beta]}, {"lr": 1e-2}):
+        chosen, found = section(**entries), []
+        for capturable in (False, True):
+            parameter = nn.Parameter(torch.tensor([0.7]))
+            optimizer = make_optimizer(chosen, [parameter], capturable=capturable)
+            schedule_optimizer(optimizer, chosen, 0.0)
+            parameter.grad = torch.full_like(parameter, 0.3)
+            optimizer.step()
+            state = optimizer_tensors(optimizer, {"weight": parameter})
+            load_optimizer_tensors(optimizer, {"weight": parameter}, state)
+            found.append({name: (value.dtype, value.shape, value.item()) for name, value in state.items()})
+        assert found[0].keys() == found[1].keys()
+        for name, (dtype, shape, value) in found[0].items():
+            assert found[1][name][:2] == (dtype, shape)
+            assert found[1][name][2] == pytest.approx(value, rel=1e-6)

@@ -305,7 +305,7 @@ def test_gradients_are_those_of_objective_and_weighted_term(name: str) -> None:
         assert_gradients(world.gradients, loss + WEIGHT * term, before.of_discriminator())
 
         before = Networks(step)
-        step._update_generator(number, drawn, None)
+        step._update_generator(drawn, None)
         logits = before.judge(before.generate(drawn.z, drawn.label), drawn.label)
         loss = binary_cross_entropy(logits[account.kept(logits, number)], 1.0)
         term = account.generator_term(before, drawn, number)
@@ -382,7 +382,7 @@ def test_gradients_of_the_newer_objectives(objective: dict[str, Any], of_discrim
     real, fake = before.judge(shown.real, None), before.judge(before.generate(shown.z, None).detach(), None)
     assert_gradients(world.gradients, of_discriminator(real, fake), before.of_discriminator())
     before = Networks(step)
-    step._update_generator(0, drawn, None)
+    step._update_generator(drawn, None)
     real, fake = before.judge(drawn.real, None).detach(), before.judge(before.generate(drawn.z, None), None)
     assert_gradients(world.gradients, of_generator(real, fake), before.of_generator())
 

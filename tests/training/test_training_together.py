@@ -221,8 +221,8 @@ def test_nan_in_one_process_stops_all_and_names_the_first_loss(tmp_path: Path) -
         if rank == 1:
             note = Step._note
 
-            def noting(self: Step, number: int, name: str, value: torch.Tensor) -> None:
-                note(self, number, name, value * torch.nan if (number, name) == (4, "loss/generator") else value)
+            def noting(self: Step, name: str, value: torch.Tensor) -> None:
+                note(self, name, value * torch.nan if (int(self._number), name) == (4, "loss/generator") else value)
 
             Step._note = noting  # type: ignore[method-assign]
         return training(tmp_path / "run")(rank)

@@ -23,6 +23,7 @@ class AuxiliaryClassifier(Regularizer):
     not told the class (`conditioning = "none"`): where its features held it, there would be nothing to learn.
     """
 
+    capturable: ClassVar[bool] = True
     needs_features: ClassVar[bool] = True
     names_classes: ClassVar[bool] = True
 

@@ -12,7 +12,7 @@ together one has their ICR.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -35,6 +35,8 @@ class Consistency(Regularizer):
         fake_weight: b, of the term of generated ones; 0 for the older CR.
         shift: pixels, the furthest that T moves an image along either axis; the paper's 4 are for images of 32 pixels.
     """
+
+    capturable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -82,6 +84,8 @@ class LatentConsistency(Regularizer):
         discriminator_weight: c.
         generator_weight: e.
     """
+
+    capturable: ClassVar[bool] = True
 
     def __init__(
         self,

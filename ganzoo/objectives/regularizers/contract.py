@@ -8,7 +8,7 @@ annotations and defaults: the recipe's schema of `[[regularizer]]` is derived fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -117,6 +117,10 @@ class Regularizer(nn.Module):
     bounds_slope: ClassVar[bool] = False
     #: Whether it reads real images' classes off the discriminator's features, which therefore must not be told them.
     names_classes: ClassVar[bool] = False
+    #: Whether a step with it can be captured in a CUDA graph and replayed: its state is in its buffers and parameters,
+    #: it reads no tensor back, and of `kimg` nothing gets into what it does but what `variant` tells. A class says so
+    #: for itself: it is not inherited.
+    capturable: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()  # a class without keys of its own must not show a recipe nn.Module's *args
@@ -147,6 +151,15 @@ class Regularizer(nn.Module):
         Args:
             fake_logits: (batch,), without a graph.
             kimg: thousands of real images drawn before this step.
+        """
+        return None
+
+    def variant(self, kimg: float, batch: int) -> Hashable:  # noqa: ARG002
+        """Return what `kimg` decides of what the regularizer does: steps of one variant are of one kind; None: nothing.
+
+        Args:
+            kimg: thousands of real images drawn before a step.
+            batch: generated images that `keep` is asked about at once.
         """
         return None
 

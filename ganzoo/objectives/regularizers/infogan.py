@@ -43,6 +43,7 @@ class InfoGAN(Regularizer):
         hidden: width of a dense layer in Q's head; 0 for none.
     """
 
+    capturable: ClassVar[bool] = True
     needs_features: ClassVar[bool] = True
 
     def __init__(

@@ -8,7 +8,7 @@ With r, f the logits of real and generated images and a_R, a_F the moving averag
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -31,6 +31,7 @@ class LeCam(Regularizer):
         begin_kimg: thousands of real images before which the term is left out, since early averages mean little.
     """
 
+    capturable: ClassVar[bool] = True
     anchors: Tensor
     updates: Tensor
 
@@ -46,6 +47,10 @@ class LeCam(Regularizer):
         self.decay, self.begin_kimg = decay, begin_kimg
         self.register_buffer("anchors", torch.zeros(2))  # a_R, a_F
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    def variant(self, kimg: float, batch: int) -> bool:  # noqa: ARG002
+        """Return whether the term has begun; see `Regularizer`."""
+        return kimg >= self.begin_kimg
 
     def discriminator_loss(self, view: DiscriminatorView) -> Tensor | None:
         """Return E max(0, r - a_F)² + E max(0, a_R - f)², or None before `begin_kimg`; see `Regularizer`."""

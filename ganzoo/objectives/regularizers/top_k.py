@@ -26,6 +26,7 @@ class TopK(Regularizer):
         decay_kimg: thousands of real images by which the share falls by `decay`.
     """
 
+    capturable: ClassVar[bool] = True
     weighted: ClassVar[bool] = False
 
     def __init__(
@@ -52,9 +53,13 @@ class TopK(Regularizer):
         """Return the share of a batch that is kept after so many thousands of real images."""
         return max(self.floor, math.pow(self.decay, kimg / self.decay_kimg))
 
+    def variant(self, kimg: float, batch: int) -> int:
+        """Return how many images of a batch are kept; see `Regularizer`."""
+        return math.ceil(self.share(kimg) * batch)
+
     def keep(self, fake_logits: Tensor, kimg: float) -> Tensor | None:
         """Return the indices of the images with the highest logits, in their order in the batch; see `Regularizer`."""
-        count = math.ceil(self.share(kimg) * len(fake_logits))
+        count = self.variant(kimg, len(fake_logits))
         if count == len(fake_logits):
             return None
         best: Tensor = fake_logits.topk(count).indices

@@ -23,6 +23,7 @@ class WeightClipping(Regularizer):
         limit: of the absolute value; the paper's is 0.01.
     """
 
+    capturable: ClassVar[bool] = True
     weighted: ClassVar[bool] = False
     bounds_slope: ClassVar[bool] = True
 
