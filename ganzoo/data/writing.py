@@ -39,9 +39,9 @@ from ganzoo.data.sources.base import Sample, SkippedImage, Source, first_reason
 from ganzoo.errors import DataError, GanzooError
 from ganzoo.files import flush_to_disk
 
-_RENDERING, _LAYOUT = 1, 1  # parts of every key: raised when `render` gives other pixels, or packs hold other files
+_RENDERING, _LAYOUT = 2, 1  # parts of every key: raised when `render` gives other pixels, or packs hold other files
 _SKIPPED_SHOWN = 10
-_CHUNK_IMAGES = 64
+_CHUNK_IMAGES = 16  # few, so that at the end no thread is left with much while the others rest
 _CHUNK_BYTES = 8 << 20
 _SPARE_BYTES = 16 << 20  # labels, manifest, and the file system's own
 _REPORT_SECONDS = 0.1

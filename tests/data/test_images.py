@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,7 +161,7 @@ def test_none_stretches_the_whole_image() -> None:
 
 
 def test_lsun_resizes_the_whole_image_and_crops_after() -> None:
-    pixels = noise(32, 64, 3)
+    pixels = noise(24, 48, 3)
     resized = np.asarray(Image.fromarray(pixels).resize((16, 8), Image.Resampling.LANCZOS))
     assert np.array_equal(render(pixels, DataRequest(8, crop="lsun")), resized[:, 4:12])
 
@@ -179,6 +181,67 @@ def test_a_large_jpeg_is_decoded_at_reduced_size_with_nearly_the_same_pixels() -
     smooth = Image.fromarray(noise(6, 6, 3)).resize((640, 640), Image.Resampling.BICUBIC)
     data = encode(smooth, "JPEG", quality=95)
     assert np.abs(render(data, DataRequest(16)).astype(int) - render(np.asarray(smooth), DataRequest(16))).mean() < 2
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """Blobs at several scales and grain, so that a shift by a part of a pixel shows."""
+    layers = [
+        np.asarray(Image.fromarray(noise(side, side, 3, seed=side)).resize((width, height), Image.Resampling.BICUBIC))
+        for side in (5, 17, 53)
+    ]
+    grain = np.random.default_rng(0).normal(0, 4, (height, width, 1))
+    return Image.fromarray((np.mean(layers, axis=0) + grain).clip(0, 255).astype(np.uint8))
+
+
+def likeness(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
+    """The peak signal-to-noise ratio of two images of bytes, in dB."""
+    error = np.square(one.astype(float) - other.astype(float)).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+@pytest.mark.parametrize("crop", ["center", "lsun", "none"])
+@pytest.mark.parametrize("resize", ["lanczos", "box"])
+@pytest.mark.parametrize("size", [(131, 163), (257, 269), (263, 397)])  # odd: the smaller size is rounded up
+def test_a_jpeg_decoded_at_reduced_size_gives_the_pixels_of_the_whole(
+    crop: Any, resize: Any, size: tuple[int, int]
+) -> None:
+    data = encode(photograph(*size), "JPEG", quality=90)
+    request = DataRequest(32, crop=crop, resize=resize)
+    whole = np.asarray(Image.open(io.BytesIO(data)))
+    assert likeness(render(data, request), render(whole, request)) > (41 if resize == "lanczos" else 36)
+
+
+@pytest.mark.parametrize("size", [(263, 397), (1000, 640)])
+def test_means_before_lanczos_change_next_to_nothing(size: tuple[int, int]) -> None:
+    image = photograph(*size)
+    side = min(size)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    exact = image.resize((32, 32), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+    assert likeness(render(np.asarray(image), DataRequest(32)), np.asarray(exact)) > 44
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("crop", ["center", "lsun", "none"])
+def test_a_jpeg_decoded_at_reduced_size_is_turned_without_a_shift(orientation: int, crop: Any) -> None:
+    image = photograph(257, 139)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(image, "JPEG", quality=95, exif=exif)
+    whole = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    request = DataRequest(32, crop=crop)
+    assert likeness(render(data, request), render(whole, request)) > 40
+
+
+@pytest.mark.parametrize("size", [(40, 40), (263, 397)])
+def test_a_colour_jpeg_becomes_grey_by_its_own_luma(size: tuple[int, int]) -> None:
+    data = encode(photograph(*size), "JPEG", quality=90)
+    request = DataRequest(32, channels=1)
+    luma = Image.open(io.BytesIO(data))
+    luma.draft("L", luma.size)
+    assert luma.mode == "L"
+    assert likeness(render(data, request), render(np.asarray(luma), request)) > (60 if size == (40, 40) else 42)
+    of_colours = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
+    assert likeness(render(data, request), render(of_colours, request)) > 42
 
 
 @pytest.mark.parametrize(
