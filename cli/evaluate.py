@@ -64,10 +64,10 @@ class Options(click.Command):
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Of a run; those that are published if left out.")
 @click.option(
     "--runtime",
-    type=click.Choice(["auto", "torch", "onnx"]),
     default="auto",
     show_default=True,
-    help="auto: ONNX Runtime for an .onnx file, else torch.",
+    metavar="NAME",
+    help="torch, onnx, openvino or a plug-in's; auto: ONNX Runtime for an .onnx file, else torch.",
 )
 @click.option("--image-size", type=click.IntRange(1, 8192), metavar="N", help="Bring images to it; else their own.")
 @click.option("--channels", type=click.Choice(["1", "3"]), help="Compare in grey (1) or RGB (3); else the images' own.")

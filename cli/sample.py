@@ -64,10 +64,18 @@ _MOST_COLUMNS = 20
 )
 @click.option(
     "--runtime",
-    type=click.Choice(["auto", "torch", "onnx"]),
     default="auto",
     show_default=True,
-    help="auto: ONNX Runtime for an .onnx file, else torch.",
+    metavar="NAME",
+    help="torch, onnx, openvino or a plug-in's; auto: ONNX Runtime for an .onnx file, else torch.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="auto: fp32, or an .onnx file's own; bf16 (torch, openvino) is faster where the processor has it, and not "
+    "the same to the last level.",
 )
 @click.option(
     "--device", type=Device(), default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or cuda:N."
@@ -84,6 +92,7 @@ def command(
     truncation: float | None,
     batch_size: int,
     runtime: str,
+    precision: str,
     device: str,
     provider: str,
     as_json: bool,
@@ -102,13 +111,24 @@ def command(
       ganzoo sample dcgan-mnist --seeds 0-15 --out grid.png
       ganzoo sample runs/00000-dcgan-digits --labels each --seeds 0-7
       ganzoo sample model.onnx --seeds 7 --out seven.png
+      ganzoo sample model.onnx --runtime openvino --precision bf16
       ganzoo sample --seeds 0-49999 --out images.zip
     """
     from ganzoo.image_files import kind_of
     from ganzoo.sampling import parse_seeds
 
     request = _Request(
-        model, parse_seeds(seeds), labels, out, kind_of(out), truncation, batch_size, runtime, device, provider
+        model,
+        parse_seeds(seeds),
+        labels,
+        out,
+        kind_of(out),
+        truncation,
+        batch_size,
+        runtime,
+        precision,
+        device,
+        provider,
     )
     with one_voice() as speaks, _world(here := place()) as world:
         drawn = _draw(request, here, world, speaks=speaks)
@@ -135,6 +155,7 @@ class _Request:
     truncation: float | None
     batch_size: int
     runtime: str
+    precision: str
     device: str
     provider: str
 
@@ -170,7 +191,9 @@ def _draw(request: _Request, here: Place, world: World | None, *, speaks: bool) 
             output.note(location.said)
         terminal.status("Loading the model ...")
         device = _device(request.device, here) if request.provider == "auto" else request.device
-        sampler = open_sampler(location, runtime=request.runtime, device=device, provider=request.provider)
+        sampler = open_sampler(
+            location, runtime=request.runtime, device=device, provider=request.provider, precision=request.precision
+        )
         seeds, labels, columns = choose(request.seeds, request.labels, sampler.num_classes)
         count = len(seeds)
         if request.kind == "grid":

@@ -259,7 +259,11 @@ sources: Registry[Any] = Registry(
 samplers: Registry[Any] = Registry(
     "sampler",
     group="ganzoo.samplers",
-    builtin={"torch": "ganzoo.sampling:TorchSampler", "onnx": "ganzoo.export.runtime.sampler:OnnxSampler"},
+    builtin={
+        "torch": "ganzoo.sampling:TorchSampler",
+        "onnx": "ganzoo.export.runtime.sampler:OnnxSampler",
+        "openvino": "ganzoo.export.runtime.openvino:OpenVINOSampler",
+    },
 )
 feature_extractors: Registry[Any] = Registry(
     "feature extractor",

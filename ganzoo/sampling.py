@@ -1,8 +1,8 @@
 """Drawing images from seeds. A seed names one image: the same on torch and elsewhere, whatever is drawn beside it.
 
-A `Sampler` draws with one engine: `TorchSampler` here, `ganzoo.export.OnnxSampler` with ONNX Runtime. `BaseSampler`
-makes z, labels and batches for both, so that they cannot differ in them; what a seed stands for is in `ganzoo.seeds`.
-Importing this module does not import torch.
+A `Sampler` draws with one runtime: `TorchSampler` here, `OnnxSampler` and `OpenVINOSampler` of `ganzoo.export`, or one
+that a third party registers. `BaseSampler` makes z, labels and batches for all, so that they cannot differ in them;
+what a seed stands for is in `ganzoo.seeds`. Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ganzoo import registry
-from ganzoo.errors import UsageError, WeightsError
+from ganzoo.errors import PluginError, UsageError, WeightsError, suggest
 from ganzoo.files import sha256_of
 from ganzoo.model_config import GENERATOR
 from ganzoo.seeds import as_seeds, check_truncation, choose_labels
@@ -73,6 +73,9 @@ class Sampler(Protocol):
 
 class BaseSampler(ABC):
     """All of a sampler but the network: z, labels, batches and what is refused. A subclass implements `_draw`.
+
+    To be chosen by its name (`registry.samplers`, `ganzoo sample --runtime NAME`) it also has a class method
+    `open(location, *, device, provider, precision)`, with the arguments and errors of `open_sampler`.
 
     Args:
         image_size, channels, num_classes, latent_dim, prior: of the model, as `Sampler` has them.
@@ -179,6 +182,37 @@ class TorchSampler(BaseSampler):
         self._generator = model.generator
         self.device, self._dtype = _placement(model.generator)
 
+    @classmethod
+    def open(
+        cls, location: ModelLocation, *, device: str = "auto", provider: str = "auto", precision: str = "auto"
+    ) -> TorchSampler:
+        """Return the sampler of a model's weights; arguments and errors are those of `open_sampler`.
+
+        On a CPU freed memory stays with the process from here on (`ganzoo.processor.keep_memory`).
+        """
+        if location.kind == "onnx":
+            raise UsageError(f"{location.path} is an ONNX file, which torch cannot draw.", "Leave out --runtime torch.")
+        if provider != "auto":
+            raise UsageError(
+                f"A provider (={provider}) is of ONNX Runtime.", "Use --runtime onnx, or choose a --device."
+            )
+        if precision not in ("auto", "fp32", "bf16"):
+            raise UsageError(f"torch does not draw in {precision!r}.", suggest(precision, ["auto", "fp32", "bf16"]))
+        import torch
+
+        from ganzoo.devices import choose_device, choose_precision
+        from ganzoo.models import load_model
+        from ganzoo.processor import keep_memory
+
+        if choose_device(device).type == "cpu":
+            keep_memory()
+        if precision != "bf16":
+            return cls(load_model(location.path), device=device)
+        choose_precision("bf16", choose_device(device))  # which refuses it where a GPU lacks it
+        model = load_model(location.path, dtype=torch.bfloat16)
+        model.generator.to(memory_format=torch.channels_last)  # its faster form
+        return cls(model, device=device)
+
     def _draw(self, z: npt.NDArray[np.float32], label: npt.NDArray[np.int64] | None) -> npt.NDArray[np.float32]:
         import torch
 
@@ -203,41 +237,50 @@ def _placement(generator: torch.nn.Module) -> tuple[torch.device, torch.dtype]:
 
 
 def open_sampler(
-    location: ModelLocation, *, runtime: str = "auto", device: str = "auto", provider: str = "auto"
+    location: ModelLocation,
+    *,
+    runtime: str = "auto",
+    device: str = "auto",
+    provider: str = "auto",
+    precision: str = "auto",
 ) -> Sampler:
     """Return the sampler of a model that `ganzoo.references.resolve_model` found.
 
     Args:
         location: the model.
-        runtime: "torch", "onnx", or "auto": ONNX Runtime for an .onnx file, else torch.
-        device: of torch: "auto", "cpu", "cuda" …; for ONNX Runtime it is the provider of that name.
+        runtime: a name of `registry.samplers`: "torch", "onnx", "openvino" …, or "auto": ONNX Runtime for an .onnx
+            file, else torch.
+        device: "auto", "cpu", "cuda" …; for ONNX Runtime it is the provider of that name.
         provider: of ONNX Runtime: "auto", "cpu", "cuda" ….
+        precision: "auto": float32, or what an .onnx file was exported in; "fp32"; or "bf16", which torch and OpenVINO
+            compute faster in where the processor has it, and which changes the images by rounding.
 
     Raises:
-        UsageError: a runtime that cannot draw this model, a provider for torch, or a device that is not here.
+        UsageError: a runtime that there is not or that cannot draw this model, a provider for another runtime than ONNX
+            Runtime, or a device or precision that is not here.
         WeightsError: the model cannot be read, or the ONNX file beside its weights was exported from others.
         MissingDependencyError: the runtime is not installed.
+        PluginError: a third party's runtime cannot be loaded or opened.
     """
-    is_onnx = location.kind == "onnx"
-    if runtime not in ("auto", "torch", "onnx"):
-        raise UsageError(f"There is no runtime {runtime!r}.", "Use auto, torch or onnx.")
-    if runtime == "onnx" or (runtime == "auto" and is_onnx):
-        path = location.path if is_onnx else _exported(location.path)
-        sampler = registry.samplers.get("onnx")(path, provider=_provider(device, provider))
-        if not is_onnx:
-            _check_exported_from(location.path, path, sampler.metadata.weights_sha256)
-        return cast(Sampler, sampler)
-    if is_onnx:
-        raise UsageError(f"{location.path} is an ONNX file, which torch cannot draw.", "Leave out --runtime torch.")
-    if provider != "auto":
-        raise UsageError(f"A provider (={provider}) is of ONNX Runtime.", "Use --runtime onnx, or choose a --device.")
-    from ganzoo.models import load_model
-
-    return cast(Sampler, registry.samplers.get("torch")(load_model(location.path), device=device))
+    names = registry.samplers.names()
+    if runtime not in ("auto", *names):
+        raise UsageError(f"There is no runtime {runtime!r}.", suggest(runtime, ["auto", *names]))
+    name = runtime if runtime != "auto" else "onnx" if location.kind == "onnx" else "torch"
+    opens = getattr(registry.samplers.get(name), "open", None)
+    if opens is None:
+        raise PluginError(f"The runtime {name!r} cannot be chosen: its sampler has no class method `open`.")
+    return cast(Sampler, opens(location, device=device, provider=provider, precision=precision))
 
 
-def _exported(path: Path) -> Path:
-    """Return the ONNX file of a model folder or weights file."""
+def exported_file(location: ModelLocation) -> Path:
+    """Return the ONNX file of a model: itself, or the one beside its weights.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = location.path
+    if location.kind == "onnx":
+        return path
     found = path / "model.onnx" if path.is_dir() else path.with_suffix(".onnx")
     with contextlib.suppress(OSError):
         if found.is_file():
@@ -245,19 +288,23 @@ def _exported(path: Path) -> Path:
     raise UsageError(f"There is no {found}.", f"Export it first: ganzoo export {path} --onnx")
 
 
-def _check_exported_from(model: Path, exported: Path, sha256: str) -> None:
+def check_exported_from(location: ModelLocation, exported: Path, sha256: str) -> None:
     """Refuse an ONNX file that draws with other weights than the model's, as one that was exported before a training
-    went on."""
-    weights = model / GENERATOR if model.is_dir() else model
+    went on.
+
+    Args:
+        location: of the model.
+        exported: the file that `exported_file` found.
+        sha256: of the weights that it says it was exported from, in hexadecimal.
+
+    Raises:
+        WeightsError: the model has other weights.
+    """
+    if location.kind == "onnx":
+        return
+    weights = location.path / GENERATOR if location.path.is_dir() else location.path
     if sha256_of(weights) != sha256:
         raise WeightsError(
-            f"{exported} was exported from other weights than {weights}.", f"Export again: ganzoo export {model} --onnx"
+            f"{exported} was exported from other weights than {weights}.",
+            f"Export again: ganzoo export {location.path} --onnx",
         )
-
-
-def _provider(device: str, provider: str) -> str:
-    if "auto" in (device, provider):
-        return provider if device == "auto" else device
-    if provider != device:
-        raise UsageError(f"The device {device} and the provider {provider} are two places.", "Give one of them.")
-    return provider

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ import torch
 from tiny_runs import recipe
 
 from ganzoo import registry
-from ganzoo.errors import UsageError, WeightsError
+from ganzoo.errors import PluginError, UsageError, WeightsError
 from ganzoo.files import sha256_of
 from ganzoo.models import Model, ModelConfig
 from ganzoo.pictures import to_uint8
@@ -284,10 +284,11 @@ def test_a_sampler_that_cannot_draw_cannot_be_made() -> None:
         Incomplete(image_size=4, channels=1, num_classes=0, latent_dim=3, prior="normal")  # type: ignore[abstract]
 
 
-def test_the_samplers_are_registered_and_both_draw_with_the_same_base() -> None:
-    assert registry.samplers.names() == ["onnx", "torch"]
+def test_the_samplers_are_registered_and_all_draw_with_the_same_base() -> None:
+    assert registry.samplers.names() == ["onnx", "openvino", "torch"]
     for name in registry.samplers.names():
         assert issubclass(registry.samplers.get(name), BaseSampler)
+        assert callable(registry.samplers.get(name).open)
 
 
 def test_a_generator_is_drawn_with_where_it_is_and_in_its_precision() -> None:
@@ -299,40 +300,75 @@ def test_a_generator_is_drawn_with_where_it_is_and_in_its_precision() -> None:
     assert drawn.sample(range(4)).dtype == np.float32
 
 
-class Sampler(Counting):
-    """Takes the place of either, and keeps what it was opened with."""
-
-    def __init__(self, model: Any, **options: Any) -> None:
-        super().__init__()
-        self.opened = model, options
-        self.metadata = types.SimpleNamespace(weights_sha256=sha256_of(__file__))
-
-
 @pytest.fixture
-def _samplers(monkeypatch: pytest.MonkeyPatch) -> None:
-    builtin = dict.fromkeys(("torch", "onnx"), f"{__name__}:Sampler")
-    monkeypatch.setattr(registry.samplers, "_builtin", builtin)
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the samplers are made with; nothing is read."""
+    made: list[Any] = []
+
+    def note(self: Any, source: Any, **options: Any) -> None:
+        made.append((source, options))
+        self.metadata = types.SimpleNamespace(weights_sha256=sha256_of(__file__), precision="fp32")
+
+    for name in registry.samplers.names():
+        monkeypatch.setattr(registry.samplers.get(name), "__init__", note)
     monkeypatch.setattr("ganzoo.models.load_model", lambda path: ("loaded", path))
+    return made
 
 
-@pytest.mark.usefixtures("_samplers")
 @pytest.mark.parametrize(
-    ("kind", "arguments", "opened"),
+    ("kind", "arguments", "expected"),
     [
         ("folder", {}, (("loaded", Path("m")), {"device": "auto"})),
+        ("folder", {"precision": "fp32"}, (("loaded", Path("m")), {"device": "auto"})),
         ("safetensors", {"runtime": "torch", "device": "cpu"}, (("loaded", Path("m")), {"device": "cpu"})),
         ("onnx", {}, (Path("m"), {"provider": "auto"})),
+        ("onnx", {"precision": "fp32"}, (Path("m"), {"provider": "auto"})),
         ("onnx", {"runtime": "onnx", "device": "cpu"}, (Path("m"), {"provider": "cpu"})),
         ("onnx", {"provider": "cuda"}, (Path("m"), {"provider": "cuda"})),
         ("onnx", {"provider": "cuda", "device": "cuda"}, (Path("m"), {"provider": "cuda"})),
+        ("onnx", {"runtime": "openvino", "device": "cpu"}, (Path("m"), {"precision": "fp32"})),
+        ("onnx", {"runtime": "openvino", "precision": "bf16"}, (Path("m"), {"precision": "bf16"})),
     ],
 )
-def test_a_model_is_opened_with_the_runtime_that_draws_it(kind: Any, arguments: dict[str, str], opened: Any) -> None:
-    drawn: Any = open_sampler(ModelLocation(Path("m"), kind), **arguments)
-    assert drawn.opened == opened
+def test_a_model_is_opened_with_the_runtime_that_draws_it(
+    opened: list[Any], kind: Any, arguments: dict[str, str], expected: Any
+) -> None:
+    open_sampler(ModelLocation(Path("m"), kind), **arguments)
+    assert opened == [expected]
 
 
-@pytest.mark.usefixtures("_samplers")
+def test_torch_draws_in_bf16_where_it_is_asked_to(tmp_path: Path) -> None:
+    asked = recipe()
+    Model(ModelConfig(asked, "raw", 0, 0.0), build_networks(asked)[0].eval(), None).save(tmp_path / "m")
+    drawn: Any = open_sampler(ModelLocation(tmp_path / "m"), device="cpu", precision="bf16")
+    assert {parameter.dtype for parameter in drawn._generator.parameters()} == {torch.bfloat16}
+    exact = open_sampler(ModelLocation(tmp_path / "m"), device="cpu").sample(range(4))
+    assert 0 < np.abs(drawn.sample(range(4)) - exact).max() < 0.05
+
+
+class Halves(Counting):
+    """A third party's: it draws half of what `Counting` draws."""
+
+    opened: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def open(cls, location: ModelLocation, **options: str) -> Halves:
+        cls.opened = {"location": location, **options}
+        return cls()
+
+
+def test_a_third_partys_runtime_is_chosen_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.samplers, "_registered", {})
+    registry.samplers.register("halves", Halves)
+    registry.samplers.register("closed", Counting)
+    location = ModelLocation(Path("m"))
+    assert isinstance(open_sampler(location, runtime="halves", device="cpu", precision="bf16"), Halves)
+    assert Halves.opened == {"location": location, "device": "cpu", "provider": "auto", "precision": "bf16"}
+    with pytest.raises(PluginError, match="The runtime 'closed' cannot be chosen: its sampler has no class method `op"):
+        open_sampler(location, runtime="closed")
+
+
+@pytest.mark.usefixtures("opened")
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
@@ -341,6 +377,11 @@ def test_a_model_is_opened_with_the_runtime_that_draws_it(kind: Any, arguments: 
         ("folder", {"provider": "cuda"}, r"A provider \(=cuda\) is of ONNX Runtime"),
         ("folder", {"runtime": "jax"}, "There is no runtime 'jax'"),
         ("folder", {"runtime": "onnx"}, r"There is no m\.onnx\. Export it first: ganzoo export m --onnx"),
+        ("folder", {"runtime": "openvino"}, r"There is no m\.onnx\. Export it first: ganzoo export m --onnx"),
+        ("folder", {"precision": "int8"}, r"torch does not draw in 'int8'\."),
+        ("onnx", {"precision": "bf16"}, "m computes in fp32 in ONNX Runtime, not in bf16"),
+        ("onnx", {"runtime": "openvino", "device": "cuda"}, "OpenVINO draws on the processor, not on cuda"),
+        ("onnx", {"runtime": "openvino", "provider": "cpu"}, r"A provider \(=cpu\) is of ONNX Runtime"),
     ],
 )
 def test_a_runtime_that_cannot_draw_a_model_is_refused(kind: Any, arguments: dict[str, str], message: str) -> None:
@@ -348,15 +389,17 @@ def test_a_runtime_that_cannot_draw_a_model_is_refused(kind: Any, arguments: dic
         open_sampler(ModelLocation(Path("m"), kind), **arguments)
 
 
-@pytest.mark.usefixtures("_samplers")
-def test_an_exported_file_draws_a_model_only_if_it_has_its_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_an_exported_file_draws_a_model_only_if_it_has_its_weights(
+    tmp_path: Path, opened: list[Any], runtime: str
+) -> None:
     (tmp_path / "model.onnx").write_bytes(b"")
     (tmp_path / "generator.safetensors").write_bytes(Path(__file__).read_bytes())
-    drawn: Any = open_sampler(ModelLocation(tmp_path), runtime="onnx")
-    assert drawn.opened == (tmp_path / "model.onnx", {"provider": "auto"})
+    open_sampler(ModelLocation(tmp_path), runtime=runtime)
+    assert opened[0][0] == tmp_path / "model.onnx"
     (tmp_path / "generator.safetensors").write_bytes(b"trained on")
     with pytest.raises(WeightsError, match=r"model\.onnx was exported from other weights than .*Export again"):
-        open_sampler(ModelLocation(tmp_path), runtime="onnx")
+        open_sampler(ModelLocation(tmp_path), runtime=runtime)
 
 
 def test_importing_the_samplers_does_not_import_torch() -> None:

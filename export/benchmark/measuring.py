@@ -1,4 +1,4 @@
-"""How fast a model draws in each runtime: torch and ONNX Runtime, in several precisions, at several batch sizes.
+"""How fast a model draws in each runtime: torch, ONNX Runtime and OpenVINO, in several precisions and batch sizes.
 
 Each runtime has a process of its own (`worker.py`). They take turns, round by round and in changing order, so
 that what else the machine does strikes all alike. A draw is timed from z on the host to images on the host.
@@ -6,6 +6,7 @@ that what else the machine does strikes all alike. A draw is timed from z on the
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import shutil
 import subprocess
@@ -24,7 +25,19 @@ from ganzoo.export.benchmark.process import WorkerProcess
 if TYPE_CHECKING:
     from ganzoo.references import ModelLocation
 
-RUNTIMES = ("torch", "torch-bf16", "onnx-fp32", "onnx-fp16", "onnx-int8")
+RUNTIMES = (
+    "torch",
+    "torch-bf16",
+    "torch-compile",
+    "onnx-fp32",
+    "onnx-fp16",
+    "onnx-int8",
+    "openvino-fp32",
+    "openvino-bf16",
+    "openvino-int8",
+)
+_ONLY_IF_ASKED = ("torch-compile",)  # it compiles for each batch size, which takes minutes
+_FILE_OF = {"openvino-bf16": "fp32"}  # the precision of the file that a runtime reads, where it is not in its name
 BATCH_SIZES = (1, 8, 64)
 ROUNDS = 5
 
@@ -53,7 +66,7 @@ class RuntimeResult:
     """One runtime.
 
     Args:
-        runtime: a name of `RUNTIMES`, or of a lone ONNX file "onnx-" and its precision.
+        runtime: a name of `RUNTIMES`.
         computed_on: "cpu", "cuda:0" …, as the runtime says.
         threads: of the processor.
         file_bytes: size of the file that it reads the generator from.
@@ -101,9 +114,10 @@ def benchmark_sampling(
     """Return how fast a model draws.
 
     Args:
-        location: of a model folder or weights file, which is exported into a temporary folder for ONNX Runtime; or of
-            an ONNX file, which is measured alone.
-        runtimes: names of `RUNTIMES`; None for all.
+        location: of a model folder or weights file, which is exported into a temporary folder for the runtimes that
+            read such files; or of an ONNX file, which is measured alone.
+        runtimes: names of `RUNTIMES`; None for all that are installed but torch-compile, or of an ONNX file for ONNX
+            Runtime.
         batch_sizes: images a draw.
         seconds: how long each runtime is timed at each batch size, in all; one draw a round at least.
         threads: of the processor; None for `OMP_NUM_THREADS` where it is set, else one a core.
@@ -152,15 +166,30 @@ def _check(
         if name not in RUNTIMES:
             raise UsageError(f"There is no runtime {name!r} to measure.", suggest(name, RUNTIMES))
     if location.kind != "onnx":
-        return tuple(dict.fromkeys(runtimes)) if runtimes else RUNTIMES
+        return tuple(dict.fromkeys(runtimes)) if runtimes else _installed()
     from ganzoo.export.runtime.sampler import OnnxSampler
 
-    only = f"onnx-{OnnxSampler(location.path, provider='cpu').metadata.precision}"
-    if wrong := [name for name in runtimes or () if name != only]:
+    precision = OnnxSampler(location.path, provider="cpu").metadata.precision
+    able = [name for name in RUNTIMES if _precision_of_file(name) == precision]
+    if wrong := [name for name in runtimes or () if name not in able]:
         raise UsageError(
-            f"{location.path} is an ONNX file, which {', '.join(wrong)} cannot draw.", f"Leave it out, or say {only}."
+            f"{location.path} is an ONNX file, which {', '.join(wrong)} cannot draw.",
+            f"Leave it out, or say {', '.join(able)}.",
         )
-    return (only,)
+    return tuple(dict.fromkeys(runtimes)) if runtimes else (f"onnx-{precision}",)
+
+
+def _installed() -> tuple[str, ...]:
+    """Return the runtimes that are here and take no minutes; what is broken is told of when it is opened."""
+    has_openvino = importlib.util.find_spec("openvino") is not None
+    able = (name for name in RUNTIMES if has_openvino or not name.startswith("openvino"))
+    return tuple(name for name in able if name not in _ONLY_IF_ASKED)
+
+
+def _precision_of_file(runtime: str) -> str | None:
+    """Return the precision of the ONNX file that a runtime reads; None for torch, which reads none."""
+    engine, _, precision = runtime.partition("-")
+    return None if engine == "torch" else _FILE_OF.get(runtime, precision)
 
 
 @dataclass(frozen=True)
@@ -174,7 +203,7 @@ class _File:
 def _files(
     location: ModelLocation, runtimes: Sequence[str], folder: Path, left_out: dict[str, str], progress: Progress
 ) -> dict[str, _File]:
-    """Return what each runtime opens; what ONNX Runtime is to draw is exported into a folder."""
+    """Return what each runtime opens; the ONNX files are exported into a folder, each once."""
     path = location.path.absolute()
     if location.kind == "onnx":
         return {runtime: _File(path, path) for runtime in runtimes}
@@ -185,15 +214,16 @@ def _files(
     weights = path / GENERATOR if path.is_dir() else path
     files = {}
     for runtime in runtimes:
-        if not runtime.startswith("onnx-"):
+        if (precision := _precision_of_file(runtime)) is None:
             files[runtime] = _File(path, weights)
             continue
         from ganzoo.export.onnx.exporting import export_onnx
 
-        progress(f"Exporting {runtime} ...")
-        target = folder / f"{runtime}.onnx"
+        target = folder / f"{precision}.onnx"
         try:
-            export_onnx(model, target, precision=cast(Any, runtime.removeprefix("onnx-")), timing=False)
+            if not target.exists():
+                progress(f"Exporting {precision} ...")
+                export_onnx(model, target, precision=cast(Any, precision), timing=False)
         except GanzooError as error:
             left_out[runtime] = str(error)
         else:

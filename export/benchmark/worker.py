@@ -6,7 +6,7 @@ It is told by lines of JSON on standard input and answers each by one on standar
 
     {"open": {"runtime": …, "path": …, "device": …, "threads": …, "batch_sizes": […]}}
         → {"computed_on": …, "threads": …, "memory_bytes": …}
-    {"draw": batch size, "seconds": …}
+    {"draw": batch size, "seconds": …, "from_seeds": …}
         → {"seconds": [of each draw]}
 
 What goes wrong is answered by {"error": …}. A process of its own makes the memory that is counted the runtime's alone,
@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ganzoo.errors import GanzooError
+from ganzoo.errors import GanzooError, UsageError
 
 if TYPE_CHECKING:
     from ganzoo.sampling import BaseSampler
@@ -52,14 +52,23 @@ class _Worker:
             for _ in range(2):  # the first draws of a size choose algorithms, allocate and capture
                 self._sampler._draw(*self._batches[size])
 
-    def draw(self, size: int, seconds: float) -> list[float]:
-        """Return the seconds of each draw of a batch, from z on the host to images on the host: one draw at least."""
-        batch = self._batches[size]
+    def draw(self, size: int, seconds: float, *, from_seeds: bool = False) -> list[float]:
+        """Return the seconds of each draw of a batch: one draw at least.
+
+        Args:
+            size: images in it.
+            seconds: after which no further one is begun.
+            from_seeds: time all that `sample` does; else from z on the host to images on the host.
+        """
+        batch, seeds = self._batches[size], range(_FIRST_SEED, _FIRST_SEED + size)
         taken: list[float] = []
         end = time.perf_counter() + seconds
         while not taken or time.perf_counter() < end:
             begun = time.perf_counter()
-            self._sampler._draw(*batch)
+            if from_seeds:
+                self._sampler.sample(seeds, batch_size=size)
+            else:
+                self._sampler._draw(*batch)
             taken.append(time.perf_counter() - begun)
         return taken
 
@@ -71,20 +80,26 @@ def _open(runtime: str, path: Path, device: str, threads: int | None) -> tuple[B
 
         sampler = OnnxSampler(path, provider=device, threads=threads)
         return sampler, sampler.provider, sampler.threads
+    if runtime.startswith("openvino"):
+        from ganzoo.export.runtime.openvino import OpenVINOSampler
+
+        if device not in ("auto", "cpu"):
+            raise UsageError(f"OpenVINO draws on the processor, not on {device}.")
+        precision = "bf16" if runtime.endswith("bf16") else "fp32"
+        drawn = OpenVINOSampler(path, precision=precision, threads=threads)
+        return drawn, "cpu", drawn.threads
     import torch
 
-    from ganzoo.devices import choose_device, choose_precision
-    from ganzoo.models import load_model
+    from ganzoo.references import ModelLocation
     from ganzoo.sampling import TorchSampler
 
     if threads is not None:
         torch.set_num_threads(threads)
-    place = choose_device(device)
-    model = load_model(path)
-    if runtime == "torch-bf16":
-        choose_precision("bf16", place)  # which refuses it where a GPU lacks it
-        model.generator.to(dtype=torch.bfloat16).to(memory_format=torch.channels_last)  # the faster form of it
-    return TorchSampler(model, device=place), str(place), torch.get_num_threads()
+    location = ModelLocation(path, "folder" if path.is_dir() else "safetensors")
+    made = TorchSampler.open(location, device=device, precision="bf16" if runtime == "torch-bf16" else "fp32")
+    if runtime == "torch-compile":
+        made._generator = torch.compile(made._generator, dynamic=False)  # type: ignore[assignment]
+    return made, str(made.device), torch.get_num_threads()
 
 
 def peak_memory() -> int | None:
@@ -121,7 +136,8 @@ def serve(commands: Iterable[str], answers: IO[str]) -> None:
                 "memory_bytes": peak_memory(),
             }
         assert worker is not None
-        return {"seconds": worker.draw(command["draw"], command["seconds"])}
+        from_seeds = command.get("from_seeds", False)
+        return {"seconds": worker.draw(command["draw"], command["seconds"], from_seeds=from_seeds)}
 
     for line in commands:
         try:

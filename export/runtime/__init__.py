@@ -1,6 +1,8 @@
-"""Drawing with ONNX Runtime: neither torch nor onnx is imported.
+"""Drawing exported files without torch.
 
-sampler      `OnnxSampler`
+exported     what all samplers of such files share: checks, and images in one form
+sampler      `OnnxSampler`, with ONNX Runtime: onnx is not imported either
 providers    what computes, and whether it really does
 engines      how a session is run
+openvino     `OpenVINOSampler`, with OpenVINO
 """

@@ -151,8 +151,8 @@ def _of_run(run: Path, choice: Choice, said: str | None = None) -> _Found:
             return _published(location, run, replace(choice, checkpoint=None, weights=None))
         if wanted is None and choice.checkpoint is None:
             notes.append(f"The run went on after its model was published: judging its newest checkpoint, {newest:,}.")
-    if choice.runtime == "onnx":
-        raise UsageError("A checkpoint is drawn by torch.", "Leave out --runtime onnx.")
+    if choice.runtime not in ("auto", "torch"):
+        raise UsageError("A checkpoint is drawn by torch.", f"Leave out --runtime {choice.runtime}.")
     model = load_checkpoint_model(run, wanted, choice.weights)
     name, config = run.resolve().name, model.config
     if published is None and choice.checkpoint is None:
@@ -166,13 +166,11 @@ def _published(location: ModelLocation, what: Any, choice: Choice) -> _Found:
     subject = _subject(location, what)
     notes = () if location.said is None else (location.said,)
     run = _run_of(location)
-    if location.kind == "onnx" or choice.runtime == "onnx":
+    if location.kind == "onnx" or choice.runtime not in ("auto", "torch"):
         sampler = open_sampler(location, runtime=choice.runtime, device=choice.device)
         config = _config_of_onnx(sampler, location.path)
         _refuse_choice(choice, None if config is None else config.weights, subject)
         return _Found(subject, None, sampler, config, run, notes=notes)
-    if choice.runtime not in ("auto", "torch"):
-        raise UsageError(f"There is no runtime {choice.runtime!r}.", "Use auto, torch or onnx.")
     model = load_model(location.path)
     _refuse_choice(choice, model.config.weights, subject)
     own = location.origin in ("run", "folder") and location.kind == "folder"
@@ -190,10 +188,12 @@ def read_step(folder: Path) -> tuple[int, str] | None:
 
 
 def _config_of_onnx(sampler: Sampler, path: Path) -> ModelConfig | None:
-    """Return the config that an exported file carries; None where its networks are not installed, for ONNX Runtime
-    draws them all the same."""
+    """Return the config that an exported file carries; None where its networks are not installed, for other runtimes
+    than torch draw them all the same, and where a third party's sampler does not tell."""
+    if (metadata := getattr(sampler, "metadata", None)) is None:
+        return None
     try:
-        return parse_config(sampler.metadata.config, str(path))  # type: ignore[attr-defined]
+        return parse_config(metadata.config, str(path))
     except UnknownNameError:
         return None
 
@@ -254,7 +254,8 @@ def _facts(found: _Found, sampler: Sampler) -> dict[str, Any]:
     facts: dict[str, Any] = {"runtime": "torch" if found.sampler is None else type(sampler).__name__}
     metadata = getattr(sampler, "metadata", None)
     if metadata is not None:
-        facts = {"runtime": "onnx", "precision": metadata.precision, "provider": getattr(sampler, "provider", None)}
+        runtime, provider = (getattr(sampler, name, None) for name in ("runtime", "provider"))
+        facts = {"runtime": runtime, "precision": metadata.precision, "provider": provider}
     elif found.sampler is None:
         facts |= {"precision": "fp32", "device": getattr(getattr(sampler, "device", None), "type", None)}
     if found.config is None:

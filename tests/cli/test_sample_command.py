@@ -109,7 +109,10 @@ def test_json_is_the_only_thing_on_standard_output(model: Make) -> None:
         (["weights.pt"], "There is no file 'weights.pt' here"),
         (["--truncation", "0"], "Invalid value for '--truncation'"),
         (["--truncation", "1.5"], "Invalid value for '--truncation'"),
-        (["--runtime", "numpy"], "Invalid value for '--runtime'"),
+        (["--runtime", "numpy"], "There is no runtime 'numpy'."),
+        (["--runtime", "onx"], "There is no runtime 'onx'. Did you mean 'onnx'?"),
+        (["--precision", "int8"], "Invalid value for '--precision'"),
+        (["--runtime", "openvino", "--provider", "cuda"], "A provider (=cuda) is of ONNX Runtime. Use --runtime onnx."),
         (["--provider", "cuda"], "A provider (=cuda) is of ONNX Runtime. Use --runtime onnx"),
         (["--runtime", "onnx"], "model.onnx. Export it first: ganzoo export"),
         (["dcgan-lsun"], "The recipe 'dcgan-lsun' has no published weights"),
@@ -233,3 +236,26 @@ def test_the_runtime_of_a_model_folder_can_be_chosen(exported: Path) -> None:
     done = CliRunner().invoke(root, ["sample", str(exported / "model.onnx"), "--runtime", "torch"])
     assert (done.exit_code, done.stdout) == (2, "")
     assert "is an ONNX file, which torch cannot draw. Leave out --runtime torch." in done.stderr
+
+
+def drawn(model: Path, out: str, *more: str) -> Any:
+    sample(model, "--seeds", "0-15", "--out", out, *more)
+    with np.load(out) as arrays:
+        return arrays["images"].astype(int)
+
+
+def test_openvino_draws_a_model_folder_and_its_file_with_the_same_pixels(exported: Path) -> None:
+    expected = drawn(exported, "torch.npz")
+    for number, model in enumerate((exported, exported / "model.onnx")):
+        assert np.abs(drawn(model, f"{number}.npz", "--runtime", "openvino") - expected).max() <= 1
+
+
+def test_bf16_is_chosen_by_the_precision(exported: Path) -> None:
+    """Its images are others, by rounding; the default's are those of float32."""
+    expected = drawn(exported, "fp32.npz")
+    assert np.array_equal(drawn(exported, "same.npz", "--precision", "fp32"), expected)
+    rounded = drawn(exported, "bf16.npz", "--precision", "bf16")
+    assert 0 < np.abs(rounded - expected).max() <= 8
+    done = CliRunner().invoke(root, ["sample", str(exported / "model.onnx"), "--precision", "bf16"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "model.onnx computes in fp32 in ONNX Runtime, not in bf16. Leave out --precision, or" in done.stderr

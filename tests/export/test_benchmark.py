@@ -98,6 +98,36 @@ def test_an_onnx_file_is_measured_alone(onnx_file: ModelLocation, started: list[
     assert_gone(started, scratch)
 
 
+def test_an_onnx_file_is_measured_by_the_runtimes_that_read_it_if_asked(onnx_file: ModelLocation) -> None:
+    asked = ("openvino-bf16", "onnx-fp32", "openvino-fp32")
+    done = benchmark_sampling(onnx_file, runtimes=asked, batch_sizes=(2,), seconds=0.02, threads=1)
+    assert done.left_out == {}
+    assert tuple(result.runtime for result in done.results) == asked
+    assert {result.file_bytes for result in done.results} == {onnx_file.path.stat().st_size}
+    assert {(result.computed_on, result.threads) for result in done.results} == {("cpu", 1)}
+
+
+def test_each_onnx_file_is_exported_once(folder: ModelLocation, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported: list[str] = []
+
+    def export_onnx(model: Model, path: Path, *, precision: str, timing: bool) -> None:
+        exported.append(precision)
+        onnx_files.write(path)
+
+    monkeypatch.setattr("ganzoo.export.onnx.exporting.export_onnx", export_onnx)
+    runtimes = ("onnx-fp32", "openvino-fp32", "openvino-bf16", "openvino-int8")
+    done = benchmark_sampling(folder, runtimes=runtimes, batch_sizes=(1,), seconds=0.01, threads=1)
+    assert tuple(result.runtime for result in done.results) == runtimes
+    assert exported == ["fp32", "int8"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_openvino_is_measured_where_it_is_installed(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if there else None)
+    left = [name for name in RUNTIMES if name not in measuring._installed()]
+    assert left == ["torch-compile", *([] if there else ["openvino-fp32", "openvino-bf16", "openvino-int8"])]
+
+
 def check_folder(location: ModelLocation, runtimes: tuple[str, ...]) -> None:
     done = benchmark_sampling(location, runtimes=runtimes, batch_sizes=(2,), seconds=0.05, threads=1, device="cpu")
     assert done.left_out == {}
@@ -182,7 +212,11 @@ def test_what_cannot_be_exported_is_left_out_with_the_reason(
         ({"seconds": 0.0}, r"`seconds` \(=0\.0\) must be above 0"),
         ({"seconds": float("nan")}, r"`seconds` \(=nan\) must be above 0"),
         ({"runtimes": ["onx-int8"]}, r"There is no runtime 'onx-int8' to measure\. Did you mean 'onnx-int8'"),
-        ({"runtimes": ["torch"]}, r"is an ONNX file, which torch cannot draw\. Leave it out, or say onnx-fp32\."),
+        (
+            {"runtimes": ["torch"]},
+            r"is an ONNX file, which torch cannot draw\. Leave it out, or say onnx-fp32, openvino-fp32,",
+        ),
+        ({"runtimes": ["onnx-int8"]}, r"is an ONNX file, which onnx-int8 cannot draw\."),
     ],
 )
 def test_what_cannot_be_asked_for_is_answered(onnx_file: ModelLocation, asked: dict[str, Any], message: str) -> None:

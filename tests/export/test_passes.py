@@ -132,13 +132,21 @@ class TestSubpixel:
         np.testing.assert_array_equal(run(changed, x=x), run(model, x=x))
 
     @pytest.mark.parametrize(
-        ("channels", "out", "kernel", "kept"),
-        [(16, 64, 5, False), (16, 48, 5, True), (16, 64, 4, True), (26, 64, 5, True), (16, 72, 5, True)],
+        ("channels", "out", "kernel", "stride", "kept"),
+        [
+            (16, 64, 5, 2, False),
+            (16, 48, 5, 2, True),
+            (16, 64, 4, 2, True),
+            (26, 64, 5, 2, True),
+            (16, 72, 5, 2, True),
+            (16, 64, 3, 1, False),
+            (16, 3, 3, 1, True),
+        ],
     )
     def test_in_float32_only_what_is_faster_is_rewritten(
-        self, channels: int, out: int, kernel: int, kept: bool
+        self, channels: int, out: int, kernel: int, stride: int, kept: bool
     ) -> None:
-        layer = node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2])
+        layer = node("ConvTranspose", ["x", "w"], ["y"], strides=[stride, stride])
         model = graph([layer], {"w": numbers(channels, out, kernel, kernel)}, ["batch", channels, 4, 5])
         assert kinds(subpixel(model, only_where_faster=True))["ConvTranspose"] == int(kept)
         assert kinds(subpixel(model))["ConvTranspose"] == 0

@@ -295,3 +295,23 @@ def test_each_size_has_a_graph_of_its_own_that_is_captured_once(path: Path) -> N
     assert len({one, many, few}) == 3
     assert (first, second, third) == ("1", "2", "3")
     assert (again, back) == ((many, "2"), (one, "1"))
+
+
+# ------------------------------------------------------------------ how threads wait
+
+
+@pytest.mark.parametrize(
+    ("version", "active"), [("1.22.0", False), ("1.25.1", False), ("1.26.0", True), ("1.31.1", True), ("2.0", True)]
+)
+def test_threads_wait_actively_only_where_that_has_an_end(version: str, active: bool) -> None:
+    found = providers.waiting(version)
+    assert found["session.intra_op.allow_spinning"] == str(int(active))
+    assert ("session.intra_op.spin_duration_us" in found) == active
+    if active:
+        assert 0 < int(found["session.intra_op.spin_duration_us"]) < 1000
+
+
+def test_a_session_has_these_settings(tmp_path: Path) -> None:
+    session = providers.open_session(onnx_files.write(tmp_path / "model.onnx"), "cpu").session
+    for key, value in providers.waiting(providers.import_runtime().__version__).items():
+        assert session.get_session_options().get_session_config_entry(key) == value

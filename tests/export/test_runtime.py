@@ -1,4 +1,5 @@
-"""Drawing with ONNX Runtime: the images of the seeds, whatever the form of the file, and one line for what is none."""
+"""Drawing with ONNX Runtime and OpenVINO: the images of the seeds, whatever the form of the file, and one line for what
+is none."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from onnx_files import CHANNELS, CLASSES, LATENT_DIM, SIZE, twin
 
 from ganzoo import registry
 from ganzoo.errors import GanzooError, UsageError, WeightsError
-from ganzoo.export import OnnxSampler
+from ganzoo.export import OnnxSampler, OpenVINOSampler
+from ganzoo.export.runtime.exported import ExportedSampler
 from ganzoo.pictures import to_uint8
 from ganzoo.sampling import labels_of, latents
 
@@ -31,8 +33,17 @@ FORMS: list[dict[str, Any]] = [
 ]
 
 
-def sampler(folder: Path, **form: Any) -> OnnxSampler:
-    return OnnxSampler(onnx_files.write(folder / "model.onnx", **form), provider="cpu")
+@pytest.fixture(params=["onnx", "openvino"])
+def runtime(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def opened(path: Path, runtime: str) -> ExportedSampler:
+    return OnnxSampler(path, provider="cpu") if runtime == "onnx" else OpenVINOSampler(path)
+
+
+def sampler(folder: Path, runtime: str = "onnx", **form: Any) -> ExportedSampler:
+    return opened(onnx_files.write(folder / "model.onnx", **form), runtime)
 
 
 # ------------------------------------------------------------------ images
@@ -40,8 +51,10 @@ def sampler(folder: Path, **form: Any) -> OnnxSampler:
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 @pytest.mark.parametrize("form", FORMS, ids=str)
-def test_the_images_are_those_of_the_seeds_in_every_form(tmp_path: Path, form: dict[str, Any], batch_size: int) -> None:
-    drawn = sampler(tmp_path, **form)
+def test_the_images_are_those_of_the_seeds_in_every_form(
+    tmp_path: Path, runtime: str, form: dict[str, Any], batch_size: int
+) -> None:
+    drawn = sampler(tmp_path, runtime, **form)
     seeds = [*range(69), 2**63]
     z = latents(seeds, LATENT_DIM, form.get("prior", "normal"))
     expected = twin(z, labels_of(seeds, CLASSES) if "classes" in form else None)
@@ -58,8 +71,10 @@ def test_the_images_are_those_of_the_seeds_in_every_form(tmp_path: Path, form: d
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
-def test_an_image_is_its_seeds_own_whatever_is_drawn_beside_it(tmp_path: Path, form: dict[str, Any]) -> None:
-    drawn = sampler(tmp_path, **form)
+def test_an_image_is_its_seeds_own_whatever_is_drawn_beside_it(
+    tmp_path: Path, runtime: str, form: dict[str, Any]
+) -> None:
+    drawn = sampler(tmp_path, runtime, **form)
     together = drawn.sample(range(20))
     assert np.abs(drawn.sample([13]) - together[13]).max() <= 1e-6
     assert np.abs(drawn.sample([19, 2**40, 4])[[0, 2]] - together[[19, 4]]).max() <= 1e-6
@@ -67,8 +82,8 @@ def test_an_image_is_its_seeds_own_whatever_is_drawn_beside_it(tmp_path: Path, f
     assert drawn.pixels([]).shape == (0, SIZE, SIZE, CHANNELS)
 
 
-def test_labels_and_truncation_reach_the_network(tmp_path: Path) -> None:
-    drawn = sampler(tmp_path, classes=CLASSES)
+def test_labels_and_truncation_reach_the_network(tmp_path: Path, runtime: str) -> None:
+    drawn = sampler(tmp_path, runtime, classes=CLASSES)
     z = latents(range(3), LATENT_DIM, "normal")
     assert np.abs(drawn.sample(range(3), [4, 0, 4]) - twin(z, np.array([4, 0, 4]))).max() <= 2e-6
     shorter = drawn.sample(range(3), [4, 0, 4], truncation=0.25)
@@ -78,7 +93,9 @@ def test_labels_and_truncation_reach_the_network(tmp_path: Path) -> None:
 
 
 def test_the_file_tells_what_it_draws(tmp_path: Path) -> None:
-    drawn = sampler(tmp_path, classes=CLASSES, pixels="uint8", layout="nhwc")
+    drawn = OnnxSampler(
+        onnx_files.write(tmp_path / "model.onnx", classes=CLASSES, pixels="uint8", layout="nhwc"), provider="cpu"
+    )
     assert (drawn.image_size, drawn.channels, drawn.num_classes) == (SIZE, CHANNELS, CLASSES)
     assert (drawn.latent_dim, drawn.prior, drawn.provider) == (LATENT_DIM, "normal", "cpu")
     about = drawn.metadata
@@ -101,9 +118,9 @@ def test_what_the_network_cannot_draw_is_one_line(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ files that are none of ours
 
 
-def refusal(path: Path) -> str:
+def refusal(path: Path, runtime: str) -> str:
     with pytest.raises(WeightsError) as caught:
-        OnnxSampler(path, provider="cpu")
+        opened(path, runtime)
     assert caught.value.remedy
     assert "\n" not in str(caught.value)
     return str(caught.value).replace(str(path), "FILE")
@@ -123,32 +140,34 @@ NO_ONNX = {
 
 
 @pytest.mark.parametrize("name", NO_ONNX)
-def test_what_is_no_onnx_file_is_told_in_one_line(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_onnx_file_is_told_in_one_line(
+    tmp_path: Path, runtime: str, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     content, message = NO_ONNX[name]
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    assert refusal(path).startswith(message)
+    assert refusal(path, runtime).startswith(message)
     assert capfd.readouterr() == ("", "")  # nor does ONNX Runtime say anything beside it
 
 
 @pytest.mark.parametrize("part", [0.02, 0.5, 0.9, 0.999])
-def test_a_truncated_file_is_told_in_one_line(tmp_path: Path, part: float) -> None:
+def test_a_truncated_file_is_told_in_one_line(tmp_path: Path, runtime: str, part: float) -> None:
     path = onnx_files.write(tmp_path / "model.onnx")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(part * len(whole))])
-    assert refusal(path).startswith("FILE is no ONNX file, or not the whole of it.")
+    assert refusal(path, runtime).startswith("FILE is no ONNX file, or not the whole of it.")
 
 
-def attempt(path: Path) -> str | None:
+def attempt(path: Path, runtime: str) -> str | None:
     """How ganzoo refuses a file, or None where it draws."""
     try:
-        assert OnnxSampler(path, provider="cpu").sample([0]).shape == (1, CHANNELS, SIZE, SIZE)
+        assert opened(path, runtime).sample([0]).shape == (1, CHANNELS, SIZE, SIZE)
     except GanzooError as error:
         return str(error)
     return None
 
 
-def test_noise_in_a_file_raises_nothing_but_one_line(tmp_path: Path) -> None:
+def test_noise_in_a_file_raises_nothing_but_one_line(tmp_path: Path, runtime: str) -> None:
     path = onnx_files.write(tmp_path / "model.onnx")
     whole, random = path.read_bytes(), np.random.default_rng(0)
     refused = 0
@@ -157,7 +176,7 @@ def test_noise_in_a_file_raises_nothing_but_one_line(tmp_path: Path) -> None:
         for place in random.integers(0, len(whole), random.integers(1, 4)):
             damaged[place] ^= 1 << int(random.integers(8))
         path.write_bytes(damaged)
-        answer = attempt(path)
+        answer = attempt(path, runtime)
         refused += answer is not None
         assert "\n" not in (answer or "")
     assert refused >= 20  # most bits are of weights, and change an image
@@ -174,9 +193,9 @@ def test_a_file_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
             OnnxSampler(tmp_path / "pipe")
 
 
-def test_anothers_onnx_file_is_told_in_one_line(tmp_path: Path) -> None:
+def test_anothers_onnx_file_is_told_in_one_line(tmp_path: Path, runtime: str) -> None:
     path = onnx_files.save(onnx_files.graph(), tmp_path / "model.onnx")
-    assert refusal(path) == (
+    assert refusal(path, runtime) == (
         "FILE was not exported by ganzoo: its metadata have no entry 'ganzoo'. "
         "Convert the weights that it was made from (ganzoo convert), then ganzoo export MODEL --onnx."
     )
@@ -219,10 +238,10 @@ METADATA = {
 
 
 @pytest.mark.parametrize("name", METADATA)
-def test_metadata_that_cannot_be_are_told_in_one_line(tmp_path: Path, name: str) -> None:
+def test_metadata_that_cannot_be_are_told_in_one_line(tmp_path: Path, runtime: str, name: str) -> None:
     text, message = METADATA[name]
     path = onnx_files.write(tmp_path / "model.onnx", metadata=text)
-    assert refusal(path).startswith(message)
+    assert refusal(path, runtime).startswith(message)
 
 
 def retyped(model: onnx.ModelProto, name: str, kind: int, shape: list[Any]) -> onnx.ModelProto:
@@ -253,24 +272,25 @@ SIGNATURES = {
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
-def test_a_file_that_is_not_as_its_metadata_say_is_told_in_one_line(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_not_as_its_metadata_say_is_told_in_one_line(tmp_path: Path, runtime: str, name: str) -> None:
     text, message = SIGNATURES[name]
     path = onnx_files.write(tmp_path / "model.onnx", metadata=text)
-    assert refusal(path).startswith(message)
+    assert refusal(path, runtime).startswith(message)
 
 
-def test_a_fixed_batch_is_refused(tmp_path: Path) -> None:
+def test_a_fixed_batch_is_refused(tmp_path: Path, runtime: str) -> None:
     model = retyped(onnx_files.graph(), "z", TensorProto.FLOAT, [2, LATENT_DIM])
     helper.set_model_props(model, {"ganzoo": json.dumps(onnx_files.said())})
     path = onnx_files.save(model, tmp_path / "model.onnx")
-    assert refusal(path).startswith("FILE: z is tensor(float) (2, 6), not tensor(float) (batch, 6).")
+    assert refusal(path, runtime).startswith("FILE: z is tensor(float) (2, 6), not tensor(float) (batch, 6).")
 
 
 # ------------------------------------------------------------------ without torch
 
 DRAW = """
 import sys
-from ganzoo.export import OnnxSampler
+from ganzoo.export import OnnxSampler, OpenVINOSampler
+from ganzoo.export.runtime.exported import ExportedSampler
 assert OnnxSampler(sys.argv[1], provider="cpu").pixels(range(2)).shape == (2, 4, 4, 3)
 print(*sorted(name for name in sys.modules if "." not in name))
 """

@@ -1,7 +1,10 @@
-"""Same seed, same image: an exported file drawn by ONNX Runtime against its model drawn by torch."""
+"""Same seed, same image: an exported file drawn by ONNX Runtime and OpenVINO against its model drawn by torch."""
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +43,27 @@ def as_if_trained(model: Model) -> Model:
     return model
 
 
-@pytest.fixture(scope="module", params=RECIPES)
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sampler, TorchSampler]:
-    """The samplers of one model, in ONNX Runtime and in torch."""
-    model = as_if_trained(create_model(request.param, **RECIPES[request.param]))
-    path = tmp_path_factory.mktemp("exported") / "model.onnx"
-    export_onnx(model, path)
-    return open_sampler(ModelLocation(Path(path), "onnx"), provider="cpu"), TorchSampler(model, device="cpu")
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Model]]:
+    """A recipe's model and its file, each exported once."""
+
+    @functools.cache
+    def export(name: str) -> tuple[Path, Model]:
+        model = as_if_trained(create_model(name, **RECIPES[name]))
+        path = tmp_path_factory.mktemp("exported") / "model.onnx"
+        export_onnx(model, path, timing=False)
+        return path, model
+
+    return export
+
+
+@pytest.fixture(scope="module", params=itertools.product(RECIPES, ("onnx", "openvino")), ids="-".join)
+def both(request: pytest.FixtureRequest, exported: Callable[[str], tuple[Path, Model]]) -> tuple[Sampler, TorchSampler]:
+    """The samplers of one model, in another runtime and in torch."""
+    name, runtime = request.param
+    path, model = exported(name)
+    drawn = open_sampler(ModelLocation(path, "onnx"), runtime=runtime, device="cpu")
+    return drawn, TorchSampler(model, device="cpu")
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])

@@ -26,7 +26,7 @@ from ganzoo.export.onnx.passes.graph import Array, Graph, attribute
 
 _TO_THE_END = np.iinfo(np.int64).max
 _NARROW = 16  # output channels below which the joined form is faster
-_WIDE, _LARGE_KERNEL = 64, 5  # output channels and kernel from which phases are faster than the operator in float32
+_WIDE, _LARGE_KERNEL = 64, 5  # output channels, and with a stride the kernel, from which phases are faster in float32
 _BLOCK = 16  # channels that ONNX Runtime's fast float32 convolution takes at once; others go a way twice as slow
 _ACTIVATIONS = ("Relu", "LeakyRelu")
 
@@ -136,9 +136,9 @@ def subpixel(model: onnx.ModelProto, *, only_where_faster: bool = False) -> onnx
 
     Args:
         model: float32.
-        only_where_faster: leave those as they are that are faster so in float32 on processors: kernels below 5, fewer
-            than 64 output channels, or channels that are no multiple of 16, as where classes are appended to them. In
-            int8 all are faster as convolutions.
+        only_where_faster: leave those as they are that are faster so in float32 in ONNX Runtime on processors: fewer
+            than 64 output channels, channels that are no multiple of 16, as where classes are appended to them, or
+            kernels below 5 with a stride. In int8 all are faster as convolutions.
     """
     graph = Graph(model)
     for node in list(graph.nodes):
@@ -154,7 +154,8 @@ def subpixel(model: onnx.ModelProto, *, only_where_faster: bool = False) -> onnx
 
 def _is_faster(found: _Transposed) -> bool:
     into, out, *kernel = found.weight.shape
-    return bool(out >= _WIDE and min(kernel) >= _LARGE_KERNEL and into % _BLOCK == 0 and out % _BLOCK == 0)
+    large = found.plans[0].stride == 1 or min(kernel) >= _LARGE_KERNEL
+    return bool(out >= _WIDE and large and into % _BLOCK == 0 and out % _BLOCK == 0)
 
 
 def _transposed(graph: Graph, node: onnx.NodeProto) -> _Transposed | None:
