@@ -271,6 +271,20 @@ def step_flops(recipe: Recipe) -> float:
     stand_in = recipe.model_copy(update={"optimizer": OptimizerSection(name="rmsprop", lr=0.0)})
     step = Step(stand_in, generator, discriminator)
     batches = [_batch(recipe, part) for part in step.round.parts]
+    total = 0.0
+    for number, share in kinds_of_steps(recipe):
+        with _Counter() as counter:
+            step(number, batches)
+        total += share * counter.flops
+    return total / step.images
+
+
+def kinds_of_steps(recipe: Recipe) -> list[tuple[int, float]]:
+    """Return numbers of steps that take different penalties, each with its share of all steps; in all they are 1.
+
+    Args:
+        recipe: resolved.
+    """
     everys = [section.every for section in recipe.penalty]
     # One cycle of the penalties' intervals; steps that take the same penalties cost the same.
     cycle = min(math.lcm(*everys), _LONGEST_CYCLE)
@@ -280,12 +294,7 @@ def step_flops(recipe: Recipe) -> float:
         taken = tuple(number % every == 0 for every in everys)
         alike[taken] += 1
         example.setdefault(taken, number)
-    total = 0.0
-    for taken, times in alike.items():
-        with _Counter() as counter:
-            step(example[taken], batches)
-        total += times * counter.flops
-    return total / cycle / step.images
+    return [(example[taken], times / cycle) for taken, times in alike.items()]
 
 
 def _batch(recipe: Recipe, part: Part) -> Batch:

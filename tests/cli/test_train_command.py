@@ -51,7 +51,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 def test_every_option_reaches_the_trainer(calls: Calls) -> None:
     words = (
-        "tiny --data digits --kimg 2.5 --set a.b=1 --set c=2 --init m --device cuda:1 --precision bf16 --seed 7 --out o"
+        "tiny --data digits --kimg 2.5 --set a.b=1 --set c=2 --init m --device cuda:1 --precision bf16 "
+        "--engine eager --seed 7 --out o"
     )
     assert train(*words.split()).exit_code == 0
     ((recipe, options),) = calls
@@ -68,6 +69,7 @@ def test_every_option_reaches_the_trainer(calls: Calls) -> None:
             "init": "m",
             "device": "cuda:1",
             "precision": "bf16",
+            "engine": "eager",
             "seed": 7,
             "out": "o",
             "resume": None,
@@ -79,7 +81,7 @@ def test_left_out_options_are_left_to_the_recipe(calls: Calls) -> None:
     assert train("tiny").exit_code == 0
     options = calls[0][1]
     assert {name for name, value in options.items() if value is None} == {
-        "data", "kimg", "epochs", "steps", "init", "precision", "seed", "out", "resume",
+        "data", "kimg", "epochs", "steps", "init", "precision", "engine", "seed", "out", "resume",
     }  # fmt: skip
     assert options["device"] == "auto"
 
