@@ -1,28 +1,14 @@
-"""Starting and ending the processes that a benchmark measures in, and talking with them."""
+"""The process in which one runtime is measured, as its owner sees it."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
-from ganzoo.errors import GanzooError
-
-_MODULE = "ganzoo.export.benchmark.worker"
-_PATIENCE = 5.0  # seconds that a process is given to end by itself
+from ganzoo.benchmarking.process import MeasuringProcess
 
 
-class WorkerProcess:
+class WorkerProcess(MeasuringProcess):
     """A process of `worker.py`; leaving the context ends it.
-
-    It gets no signal of the terminal, so that Ctrl-C is this process's to answer; should this one be killed, the
-    worker's standard input ends, and so does the worker.
 
     Args:
         name: whose process it is, for messages.
@@ -30,69 +16,5 @@ class WorkerProcess:
     """
 
     def __init__(self, name: str, log: Path) -> None:
-        self._name, self._log = name, log
-        # -P: a torch.py in the current folder is not torch. The rest of the path is this process's.
-        path = os.pathsep.join(str(Path(one).absolute()) for one in sys.path if one)
-        with log.open("wb") as printed:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", _MODULE],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=printed,
-                env={**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
-                text=True,
-                encoding="utf-8",
-                start_new_session=os.name == "posix",
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
-
-    def __enter__(self) -> WorkerProcess:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        if kind is not None:
-            self._process.terminate()
-        with contextlib.suppress(OSError):  # of one that is dead already
-            self._process.stdin.close()
-        try:
-            self._process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
-
-    @property
-    def pid(self) -> int:
-        """The process's number."""
-        return self._process.pid
-
-    def ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the answer to a command.
-
-        Raises:
-            GanzooError: the process answers with an error, or is dead.
-        """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps(command) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except OSError:
-            line = ""
-        if not line.endswith("\n"):
-            raise GanzooError(self._epitaph(), "Too little memory ends processes so: try smaller --batch-sizes.")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise GanzooError(answer["error"])
-        return answer
-
-    def _epitaph(self) -> str:
-        code = self._process.wait()
-        printed = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(printed) if line.strip()), "")
-        return f"The process of {self._name} ended with exit code {code}" + (f": {last[:200]}" if last else ".")
+        remedy = "Too little memory ends processes so: try smaller --batch-sizes."
+        super().__init__("ganzoo.export.benchmark.worker", name, log, remedy)

@@ -9,24 +9,19 @@ It is told by lines of JSON on standard input and answers each by one on standar
     {"draw": batch size, "seconds": …, "from_seeds": …}
         → {"seconds": [of each draw]}
 
-What goes wrong is answered by {"error": …}. A process of its own makes the memory that is counted the runtime's alone,
-and keeps the threads of two runtimes apart. It ends when its standard input does, in the middle of a draw too: whoever
-wanted the answer is gone.
+A process of its own makes the memory that is counted the runtime's alone, and keeps the threads of two runtimes apart.
+`ganzoo.benchmarking.serving` has the rest.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import queue
-import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from ganzoo.errors import GanzooError, UsageError
+from ganzoo.benchmarking.serving import Answer, peak_memory, serve_standard_input
+from ganzoo.errors import UsageError
 
 if TYPE_CHECKING:
     from ganzoo.sampling import BaseSampler
@@ -102,28 +97,8 @@ def _open(runtime: str, path: Path, device: str, threads: int | None) -> tuple[B
     return made, str(made.device), torch.get_num_threads()
 
 
-def peak_memory() -> int | None:
-    """Return the most bytes of memory that this process has had, or None where the system does not tell."""
-    try:
-        # Not getrusage: on Linux its number begins with the memory of the process that started this one.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        pass
-    if sys.platform == "darwin":
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return None
-
-
-def serve(commands: Iterable[str], answers: IO[str]) -> None:
-    """Answer commands until there are no more.
-
-    Args:
-        commands: lines, one JSON object each.
-        answers: a text stream, the same.
-    """
+def answering() -> Answer:
+    """Return what answers the commands of one process."""
     worker: _Worker | None = None
 
     def answer(command: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,37 +114,8 @@ def serve(commands: Iterable[str], answers: IO[str]) -> None:
         from_seeds = command.get("from_seeds", False)
         return {"seconds": worker.draw(command["draw"], command["seconds"], from_seeds=from_seeds)}
 
-    for line in commands:
-        try:
-            said = answer(json.loads(line))
-        except GanzooError as error:
-            said = {"error": str(error)}
-        except Exception as error:  # of a library or a plug-in: told, not shown
-            said = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
-        answers.write(json.dumps(said) + "\n")
-        answers.flush()
-
-
-def main() -> None:
-    """Answer the commands on standard input; what libraries print goes to standard error."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    serve(_lines_until_alone(sys.stdin), answers)
-
-
-def _lines_until_alone(stream: IO[str]) -> Iterator[str]:
-    """Yield a stream's lines; at its end the process ends, whatever it is doing."""
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-
-    def read() -> None:
-        for line in stream:
-            lines.put(line)
-        os._exit(0)
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        yield lines.get()
+    return answer
 
 
 if __name__ == "__main__":
-    main()
+    serve_standard_input(answering())

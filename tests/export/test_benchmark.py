@@ -18,6 +18,7 @@ import onnx_files
 import pytest
 from tiny_runs import table
 
+from ganzoo.benchmarking.serving import peak_memory, serve
 from ganzoo.errors import GanzooError, UsageError
 from ganzoo.export.benchmark import measuring, worker
 from ganzoo.export.benchmark.measuring import ROUNDS, RUNTIMES, benchmark_sampling, gpu_memory, summarise
@@ -267,7 +268,7 @@ def opening(path: Path) -> dict[str, Any]:
 def test_a_worker_answers_every_line_and_tells_of_any_error_in_one(onnx_file: ModelLocation) -> None:
     commands = [opening(onnx_file.path), {"draw": 1, "seconds": 0.0}, {"draw": 5, "seconds": 0.0}, {"what": 1}]
     answers = io.StringIO()
-    worker.serve(io.StringIO("\n".join(map(json.dumps, commands))), answers)
+    serve(worker.answering(), io.StringIO("\n".join(map(json.dumps, commands))), answers)
     opened, drawn, never_warmed, unknown = map(json.loads, answers.getvalue().splitlines())
     assert (opened["computed_on"], opened["threads"]) == ("cpu", 1)
     assert len(drawn["seconds"]) == 1
@@ -294,7 +295,7 @@ def test_a_worker_ends_with_its_standard_input_in_the_middle_of_a_draw(
 
 
 ALLOCATE = """
-from ganzoo.export.benchmark.worker import peak_memory
+from ganzoo.benchmarking.serving import peak_memory
 before = peak_memory()
 held = bytearray(200 << 20)
 during = peak_memory()
@@ -305,7 +306,7 @@ print(before, during, peak_memory())
 
 def test_a_processs_memory_is_its_own_and_holds_what_it_allocates() -> None:
     """The process that starts it has more than that, which on Linux it would seem to inherit."""
-    if worker.peak_memory() is None:
+    if peak_memory() is None:
         pytest.skip("this system does not tell")
     done = subprocess.run([sys.executable, "-c", ALLOCATE], capture_output=True, text=True, check=True)
     before, during, after = map(int, done.stdout.split())
