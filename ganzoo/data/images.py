@@ -33,7 +33,7 @@ _LARGE = 1 << 25  # pixels; such images are decoded one at a time, so that memor
 # comes out then differs by about 48 dB from what resampling all pixels gives; twice the size would be 32 dB for `box`,
 # which takes whole pixels.
 _LEFT = {"lanczos": 2, "box": 4}
-_MEANS_LEAVE = {"lanczos": 2.0, "box": None}
+_MEANS_LEAVE = {"lanczos": 3.0, "box": None}
 _CELEBA_FACE = 108 / 178  # the face's part of an aligned picture's width
 # Formats by name, so that no decoder is tried that runs another program (Pillow's reader of PostScript does).
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
