@@ -68,7 +68,9 @@ NETS = {
     "tutorial64-b64": Net("tutorial's 64×64, batch 64", "dcgan-tutorial64", 64, 2.5, 3.0),
     "paper64": Net("paper's 64×64, batch 32", "dcgan-lsun", 32, 1.7, 2.0),
     "mnist28": Net("MNIST 28×28, batch 32", "dcgan-mnist", 32, 2.0),
+    "mnist28-b128": Net("MNIST 28×28, batch 128", "dcgan-mnist", 128, 2.0),
     "cifar32": Net("CIFAR 32×32, batch 64", "dcgan-cifar10", 64, 2.0),
+    "cifar32-b128": Net("CIFAR 32×32, batch 128", "dcgan-cifar10", 128, 2.0),
 }
 
 TITLES = {"tutorial": "PyTorch's\ntutorial", "torchgan": "torchgan", "mimicry": "torch-\nmimicry", "ganzoo": "ganzoo"}

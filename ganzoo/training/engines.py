@@ -6,7 +6,7 @@
     "graph"        fast         captured and replayed, or not at all
 
 The fast arithmetic computes the same numbers in other forms, which round differently (penalties at first-order cost,
-convolutions in bf16 on a processor). A replayed step computes to the bit what it computes operation by operation.
+convolutions on a processor). A replayed step computes to the bit what it computes operation by operation.
 """
 
 from __future__ import annotations
