@@ -30,7 +30,8 @@ def keep_memory() -> bool:
     if library is None:
         return False
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _GROWTH))
-    return all([library.mallopt(parameter, value) == 1 for parameter, value in settings])
+    done = [library.mallopt(parameter, value) == 1 for parameter, value in settings]
+    return all(done)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from ganzoo.errors import GanzooError
 
@@ -47,7 +47,7 @@ class MeasuringProcess:
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
 
-    def __enter__(self) -> MeasuringProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -135,7 +135,8 @@ def test_a_pack_without_factors_is_as_it_was_before_there_were_any() -> None:
         assert fields["schema_version"] == 1
         assert not {"factors", "factors_sha256"} & set(fields)
         assert sorted(one.name for one in pack.path.iterdir()) == ["images.npy", "manifest.json"]
-    assert pack_key("numbered", RGB8) == "7e03a58321c89c0baa9759945d100a14"  # a cache stays valid while `render` gives the same pixels
+    # A cache stays valid while `render` gives the same pixels.
+    assert pack_key("numbered", RGB8) == "7e03a58321c89c0baa9759945d100a14"
 
 
 def test_damage_is_found() -> None:
