@@ -13,8 +13,9 @@ from ganzoo import processor
 from ganzoo.processor import fitting_threads, kept_memory, processor_share
 
 _FAULTS = """
-import resource, sys, torch
+import ctypes, resource, sys, torch
 from contextlib import nullcontext
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: of huge pages there would be a few faults only
 from ganzoo.processor import kept_memory
 torch.set_num_threads(1)
 with kept_memory() if sys.argv[1] == "kept" else nullcontext():
