@@ -300,7 +300,7 @@ def draw_chart(times: Sequence[Row], path: Path) -> None:
         axis.grid(axis="x", linewidth=0.3)
     axes[0].set_yticks(range(len(models)), models)
     axes[0].invert_yaxis()
-    axes[1].legend(fontsize=8, loc="lower right")
+    figure.legend(*axes[1].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=len(forms))
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
