@@ -38,6 +38,8 @@ _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
+_LOW, _HALF = np.uint64(_MASK), np.uint64(32)
+_FACTORS, _STEPS = (tuple(map(np.uint64, pair)) for pair in (_MULTIPLIERS, _WEYL))
 _CHUNK = 1 << 16  # blocks generated at once, so that the rounds stay in the processor's cache
 
 
@@ -117,29 +119,30 @@ def words(seed: int, stream: int, numbers: npt.NDArray[np.int64], count: int) ->
     four[1] = int(stream)
     four[2] = number & _MASK
     four[3] = number >> 32
-    word = np.stack(_philox_in_place(split_seed(seed), four), axis=-1)
+    word = np.stack(philox_in_place(split_seed(seed), four), axis=-1)
     return word.reshape(len(numbers), blocks * 4)[:, :count].view(np.int64)
 
 
-def _philox_in_place(key: tuple[int, int], counter: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], ...]:
+def philox_in_place(key: tuple[Any, Any], counter: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], ...]:
     """Return what `philox` returns, in the memory of the counters: on large arrays twice as fast.
 
     Args:
-        key: two 32-bit words.
+        key: two 32-bit words, numbers or uint64 arrays that broadcast with the counter's.
         counter: (4, ...), 32-bit words; lost.
     """
-    (k0, k1), (c0, c1, c2, c3) = key, counter
+    k0, k1 = (np.asarray(word, dtype=np.uint64) for word in key)
+    c0, c1, c2, c3 = counter
     for _ in range(_ROUNDS):
-        c0 *= np.uint64(_MULTIPLIERS[0])
-        c2 *= np.uint64(_MULTIPLIERS[1])
-        c1 ^= np.uint64(k0)
-        c1 ^= c2 >> np.uint64(32)
-        c3 ^= np.uint64(k1)
-        c3 ^= c0 >> np.uint64(32)
-        c0 &= np.uint64(_MASK)
-        c2 &= np.uint64(_MASK)
+        c0 *= _FACTORS[0]
+        c2 *= _FACTORS[1]
+        c1 ^= k0
+        c1 ^= c2 >> _HALF
+        c3 ^= k1
+        c3 ^= c0 >> _HALF
+        c0 &= _LOW
+        c2 &= _LOW
         c0, c1, c2, c3 = c1, c2, c3, c0
-        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+        k0, k1 = (k0 + _STEPS[0]) & _LOW, (k1 + _STEPS[1]) & _LOW
     return c0, c1, c2, c3
 
 
@@ -181,7 +184,7 @@ def permutation(length: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
         four[1] = int(Stream.PERMUTATION)
         four[2] = epoch & _MASK
         four[3] = index >> np.uint64(32)
-        high, low, _, _ = _philox_in_place(split_seed(seed), four)
+        high, low, _, _ = philox_in_place(split_seed(seed), four)
         keys[first : first + len(index)] = (high << np.uint64(32) | low).view(np.int64)
     return np.argsort(keys, kind="stable")
 

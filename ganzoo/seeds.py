@@ -13,14 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ganzoo.errors import UsageError
-from ganzoo.randomness import _MULTIPLIERS, _ROUNDS, _WEYL, Stream, normals, uniforms
+from ganzoo.randomness import Stream, normals, philox_in_place, uniforms
 
-Words = npt.NDArray[np.uint64]
 MAX_SEEDS = 100_000_000
 _MAX_DIGITS = 20  # of 2^64
 _LABEL_STREAM = Stream.LABEL
-_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
-_FACTORS, _STEPS = (np.array(pair, dtype=np.uint64)[:, None, None] for pair in (_MULTIPLIERS, _WEYL))
 
 
 def parse_seeds(text: str) -> npt.NDArray[np.uint64]:
@@ -65,30 +62,10 @@ def seed_words(seeds: npt.ArrayLike, stream: int, count: int) -> npt.NDArray[np.
         UsageError: seeds that are not such.
     """
     wide, blocks = as_seeds(seeds)[:, None], -(-count // 4)
-    even = np.zeros((2, len(wide), blocks), dtype=np.uint64)  # words 0 and 2 of the counters
-    odd = np.zeros_like(even)  # words 1 and 3
-    even[0], odd[0] = np.arange(blocks), int(stream)
-    even, odd = _philox(np.stack((wide & _LOW, wide >> _HALF)), even, odd)
-    four = np.stack((even[0], odd[0], even[1], odd[1]), axis=-1)
-    return four.reshape(len(wide), blocks * 4)[:, :count].view(np.int64)
-
-
-def _philox(key: Words, even: Words, odd: Words) -> tuple[Words, Words]:
-    """Return what `ganzoo.randomness.philox` returns, with two words side by side in each array.
-
-    Of a few seeds, what takes time is not the arithmetic but its calls, which are so a third as many.
-
-    Args:
-        key: (2, n, 1), the words of the keys.
-        even, odd: (2, n, blocks), words 0 and 2, and words 1 and 3, of the counters; lost.
-    """
-    for this in (key + np.arange(_ROUNDS, dtype=np.uint64)[:, None, None, None] * _STEPS) & _LOW:
-        even *= _FACTORS
-        odd ^= this
-        odd ^= (even >> _HALF)[::-1]
-        even &= _LOW
-        even, odd = odd, even[::-1]
-    return even, odd
+    four = np.zeros((4, len(wide), blocks), dtype=np.uint64)
+    four[0], four[1] = np.arange(blocks), int(stream)
+    word = np.stack(philox_in_place((wide & np.uint64(0xFFFFFFFF), wide >> np.uint64(32)), four), axis=-1)
+    return word.reshape(len(wide), blocks * 4)[:, :count].view(np.int64)
 
 
 def latents(
