@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from ganzoo.training.beginning import torch_settings
 from ganzoo.training.engines import choose_engine
 from ganzoo.training.feeder import Feeder
 from ganzoo.training.graph import WARM_UP as CAPTURE_AFTER
-from ganzoo.training.graph import GraphedStep
+from ganzoo.training.graph import taking_steps
 from ganzoo.training.networks import build_step
 from ganzoo.training.step import Step
 
@@ -76,12 +76,7 @@ class Training:
         opened = Pack(Path(pack))
         feeder = Feeder(self.recipe, self.step.round, opened, self.device, self.step.dtype, resident=True)
         self.not_captured: str | None = None
-        self._take: Callable[[int, list[Any]], None] = self.step
-        feed: Callable[[int, int], Iterator[list[Any]]] = feeder.rounds
-        if self.engine.name == "graph":
-            demanded = self.recipe.train.engine == "graph"
-            self._take = GraphedStep(self.step, feeder, demanded=demanded, told=self._note_not_captured)
-            feed = feeder.given
+        self._take, feed = taking_steps(self.step, feeder, self._note_not_captured)
         self._rounds = feed(0, _FOREVER)
         self._done = 0
         self._watch = Watch(self.step)

@@ -16,8 +16,9 @@ is far from it for some, which are computed otherwise here:
 - input gradients that end in an image of a few channels: as a convolution that gives all four phases of the image, and
   pixels put in their places (Shi et al., arXiv 1609.05158), twice as fast.
 
-Which form is taken depends on shapes and number format alone, never on a measurement, so that a training that goes on
-from a checkpoint computes what it would have computed.
+They take plain tensors and build no graph of their own; `fast_convolutions.py` has them with autograd. Which form is
+taken depends on shapes and number format alone, never on a measurement, so that a training that goes on from a
+checkpoint computes what it would have computed.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ _SMALL_OUTPUT = 64
 """Places of an output up to which oneDNN's bfloat16 weight gradient loses to a matrix product: 8×8."""
 _NARROW = 64
 """Channels up to which a wide input's weight gradient is faster on squares of pixels."""
-_LARGE_KERNEL = {torch.bfloat16: 10_000_000, torch.float32: 3_000_000}
-"""Weights from which on oneDNN is slower than a matrix product, where the output is small."""
+_LARGE_KERNEL = 10_000_000
+"""Weights from which on oneDNN's output is slower than a matrix product, where it is small."""
+_LARGE_KERNEL_IN_FLOAT32 = 3_000_000
+"""Likewise its float32 weight gradient."""
 
-DTYPES = tuple(_LARGE_KERNEL)
+DTYPES = (torch.bfloat16, torch.float32)
 """Number formats that have fast forms."""
 
 
@@ -48,7 +51,7 @@ DTYPES = tuple(_LARGE_KERNEL)
 
 
 def convolve(x: torch.Tensor, weight: torch.Tensor, stride: Pair, padding: Pair) -> torch.Tensor:
-    """Return a convolution without bias: (batch, out, H', W'). It is not differentiable by autograd.
+    """Return a convolution without bias: (batch, out, H', W').
 
     Args:
         x: (batch, in, H, W).
@@ -57,7 +60,7 @@ def convolve(x: torch.Tensor, weight: torch.Tensor, stride: Pair, padding: Pair)
         padding: zeros around the input.
     """
     size = output_size(spatial(x.shape), spatial(weight.shape), stride, padding)
-    if _unfolds(x) and weight.numel() >= 10_000_000 and size[0] * size[1] <= _SMALL_OUTPUT:
+    if _unfolds(x) and weight.numel() >= _LARGE_KERNEL and size[0] * size[1] <= _SMALL_OUTPUT:
         flat = _unfold(x, spatial(weight.shape), stride, padding, size) @ _rows(weight).t()  # (batch · H' · W', out)
         return flat.view(len(x), *size, -1).permute(0, 3, 1, 2)
     out: torch.Tensor = torch.ops.aten.convolution(x, weight, None, stride, padding, (1, 1), False, (0, 0), 1)
@@ -67,7 +70,7 @@ def convolve(x: torch.Tensor, weight: torch.Tensor, stride: Pair, padding: Pair)
 def input_gradient(
     y_gradient: torch.Tensor, weight: torch.Tensor, size: Pair, stride: Pair, padding: Pair
 ) -> torch.Tensor:
-    """Return the gradient by a convolution's input: (batch, in, H, W). It is not differentiable by autograd.
+    """Return the gradient by a convolution's input: (batch, in, H, W).
 
     Args:
         y_gradient: (batch, out, H', W'), by its output.
@@ -88,7 +91,7 @@ def input_gradient(
 def weight_gradient(
     x: torch.Tensor, y_gradient: torch.Tensor, kernel: Pair, stride: Pair, padding: Pair
 ) -> torch.Tensor:
-    """Return the gradient by a convolution's weight: (out, in, kH, kW). It is not differentiable by autograd.
+    """Return the gradient by a convolution's weight: (out, in, kH, kW).
 
     Args:
         x: (batch, in, H, W).
@@ -134,7 +137,7 @@ def _channels_last(like: torch.Tensor, *shape: int) -> torch.Tensor:
 
 
 def _unfolds(x: torch.Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype in _LARGE_KERNEL and x.shape[1] >= _UNFOLDED_CHANNELS
+    return x.device.type == "cpu" and x.dtype in DTYPES and x.shape[1] >= _UNFOLDED_CHANNELS
 
 
 def _is_slow_weight_gradient(x: torch.Tensor, y_gradient: torch.Tensor, kernel: Pair) -> bool:
@@ -142,7 +145,7 @@ def _is_slow_weight_gradient(x: torch.Tensor, y_gradient: torch.Tensor, kernel: 
     if height * width > _SMALL_OUTPUT:
         return False
     weights = out * x.shape[1] * kernel[0] * kernel[1]
-    return x.dtype is torch.bfloat16 or weights >= _LARGE_KERNEL[x.dtype]
+    return x.dtype is torch.bfloat16 or weights >= _LARGE_KERNEL_IN_FLOAT32
 
 
 def _direct_weight_gradient(
@@ -201,7 +204,7 @@ def _has_phases(y: torch.Tensor, weight: torch.Tensor, size: Pair, stride: Pair,
     kernel = spatial(weight.shape)
     return (
         y.device.type == "cpu"
-        and y.dtype in _LARGE_KERNEL
+        and y.dtype in DTYPES
         and weight.shape[1] <= _FEW_CHANNELS
         and stride == (2, 2)
         and size == (2 * y.shape[2], 2 * y.shape[3])

@@ -153,7 +153,7 @@ def _in_batch_layout(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         return after
     if after.dim() == 4 and before.dim() == 2:
         return after.contiguous(memory_format=torch.channels_last)
-    if after.dim() == 2 and before.dim() == 4:
+    if before.dim() == 4 and after.dim() == 2 and len(after) == len(before):
         rows: torch.Tensor = _Flatten.apply(before)
         return rows
     return after

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from ganzoo.architectures.dcgan import DCGANDiscriminator
 from ganzoo.architectures.layers import concat_classes, one_hot
-from ganzoo.training.convolutions import Pair, convolve, input_gradient, weight_gradient
+from ganzoo.training.convolutions import Pair, convolve, input_gradient, spatial, weight_gradient
 
 Masks = Callable[[int, Tensor], Tensor]
 """Number of a convolution and its activations → what dropout multiplies them by, of their shape and dtype."""
@@ -242,18 +242,13 @@ def _transposed(layer: Layer, weight: Tensor, change: Tensor, like: Tensor) -> T
     if layer.geometry is None:
         flat = (change @ inner.flatten(1)).view(len(change), *like.shape[1:])
         return flat.contiguous(memory_format=torch.channels_last) if flat.dim() == 4 else flat
-    return input_gradient(change, inner, _sides(like), *layer.geometry)
+    return input_gradient(change, inner, spatial(like.shape), *layer.geometry)
 
 
 def _weight_gradient(layer: Layer, x: Tensor, slope: Tensor) -> Tensor:
     if layer.geometry is None:
         return (slope.T @ x).view(layer.weight.shape)
-    return weight_gradient(x, slope, _sides(layer.weight), *layer.geometry)
-
-
-def _sides(like: Tensor) -> Pair:
-    """Return the last two dimensions."""
-    return like.shape[2], like.shape[3]
+    return weight_gradient(x, slope, spatial(layer.weight.shape), *layer.geometry)
 
 
 def _add_bias(out: Tensor, bias: Tensor | None) -> Tensor:

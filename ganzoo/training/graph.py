@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -263,4 +263,20 @@ class GraphedStep:
         return [tensor.data_ptr() for tensor in tensors]
 
 
-__all__ = ["MOST_GRAPHS", "WARM_UP", "Capturer", "CudaCapturer", "GraphedStep", "Inbox"]
+def taking_steps(
+    step: Step, feeder: Feeder, told: Callable[[str], None]
+) -> tuple[Callable[[int, list[Any]], None], Callable[[int, int], Generator[list[Any], None, None]]]:
+    """Return what does a step of what it is fed, and what feeds it, as the step's engine asks for.
+
+    Args:
+        step: of the training.
+        feeder: of its device.
+        told: called with the reason, when a step turns out not to be captured.
+    """
+    if step.engine.name == "eager":
+        return step, feeder.rounds
+    demanded = step.recipe.train.engine == "graph"
+    return GraphedStep(step, feeder, demanded=demanded, told=told), feeder.given
+
+
+__all__ = ["MOST_GRAPHS", "WARM_UP", "Capturer", "CudaCapturer", "GraphedStep", "Inbox", "taking_steps"]

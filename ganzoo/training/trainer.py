@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ from ganzoo.training.engines import choose_engine
 from ganzoo.training.evaluating import Evaluator, is_due, was_evaluated
 from ganzoo.training.events import Alarm, Checkpoint, Ended, Event, Progress, Reporter, Samples, Started, Tick
 from ganzoo.training.feeder import Feeder
-from ganzoo.training.graph import GraphedStep
+from ganzoo.training.graph import taking_steps
 from ganzoo.training.networks import build_step
 from ganzoo.training.processes import ALONE, StopVote, World
 from ganzoo.training.publishing import (
@@ -159,7 +159,7 @@ class Trainer:
         feeder = Feeder(
             self.recipe, step.round, self.pack, self.device, step.dtype, resident=self._resident(), world=world
         )
-        take, feed = self._engine(step, feeder)
+        take, feed = taking_steps(step, feeder, self._not_captured)
         clock, vote = Clock(self.done, self.seconds, step.images), StopVote(world)
         tick_step, tick_seconds = self.done, self.seconds
         with contextlib.closing(feed(self.done, last)) as rounds:
@@ -194,15 +194,6 @@ class Trainer:
                     vote.count()
                     self._interrupted(signal.Signals(asked))
         vote.count()
-
-    def _engine(
-        self, step: Step, feeder: Feeder
-    ) -> tuple[Callable[[int, list[Any]], None], Callable[[int, int], Generator[list[Any], None, None]]]:
-        """Return what does a step of what it is fed, and what feeds it."""
-        if step.engine.name == "eager":
-            return step, feeder.rounds
-        demanded = self.recipe.train.engine == "graph"
-        return GraphedStep(step, feeder, demanded=demanded, told=self._not_captured), feeder.given
 
     def _not_captured(self, reason: str) -> None:
         self._emit(

@@ -48,7 +48,8 @@ def _tensors(geometry, dtype):
 @pytest.fixture
 def every_form(monkeypatch):
     """Large kernels' own form for small kernels too."""
-    monkeypatch.setattr(convolutions, "_LARGE_KERNEL", {torch.bfloat16: 0, torch.float32: 0})
+    monkeypatch.setattr(convolutions, "_LARGE_KERNEL", 0)
+    monkeypatch.setattr(convolutions, "_LARGE_KERNEL_IN_FLOAT32", 0)
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
@@ -198,6 +199,8 @@ def test_under_autocast_they_compute_in_bfloat16_and_gradients_are_float32():
         lambda x: x.flatten(2),
         lambda x: x.flatten(1).view(-1, 4, 9, 9),
         lambda x: x.view(2, -1),
+        lambda x: x.view(8, 81),
+        lambda x: x.flatten(0, 2),
     ],
 )
 def test_every_way_to_call_a_convolution_gives_what_torch_gives(call):
